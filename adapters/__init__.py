@@ -1,0 +1,1 @@
+"""Engines and frameworks: where stopper meets the model."""

@@ -1,0 +1,1 @@
+"""The vLLM plugin: hidden state at a cue in, forced end of thinking out."""

@@ -1,0 +1,1 @@
+"""Scores become thresholds with a promise."""

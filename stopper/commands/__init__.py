@@ -1,0 +1,1 @@
+"""The subcommands of the `stopper` program, one file each."""
