@@ -1,0 +1,199 @@
+"""Follows every request's trace on the accelerator: no synchronisation, no branch on data.
+
+The twin of `host_tracker` for GPUs, where reading a token on the host would stall the engine's
+asynchronous scheduling. The recurrence is the same: all that is known of a trace after position p
+is computed from what was known after p - 1 and written to slot `p mod RING` of a ring, so that
+rejected drafts and discarded tokens undo themselves when the position is written again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from probes.torch_network import TorchProbe, shape_scores
+from stopper.cues import CueAutomaton
+
+RING = 64
+_NEVER = torch.iinfo(torch.int64).max // 2
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSummary:
+    """What the device knows of one trace; positions are absolute, None = never."""
+
+    cues: int
+    non_finite: int
+    stop_position: int | None
+    stop_score: float
+
+
+class DeviceTracker:
+    """State of all traces in tensors of [slots + 1, RING]; the last slot swallows unwatched rows.
+
+    Parameters
+    ----------
+    automaton, probe
+        Compiled cues; the probe on `device`.
+    rise_weight
+        0 for raw scores (`probes.shaping`).
+    force_ids
+        Token ids that close the thinking and open the answer.
+    slots
+        Requests watched at once; `grow` adds more.
+    device
+        Where the engine's tensors live.
+    """
+
+    def __init__(
+        self,
+        automaton: CueAutomaton,
+        probe: TorchProbe,
+        *,
+        rise_weight: float,
+        force_ids: tuple[int, ...],
+        slots: int,
+        device: torch.device,
+    ) -> None:
+        def table(array: object, dtype: torch.dtype) -> torch.Tensor:
+            return torch.as_tensor(array).to(device=device, dtype=dtype)
+
+        self.device = device
+        self.trash = slots
+        self._probe = probe
+        self._weight = rise_weight
+        self._class = table(automaton.token_class, torch.int64)
+        self._classes = int(automaton.transitions.shape[1])
+        self._next = table(automaton.transitions, torch.int64).reshape(-1)
+        self._fires = table(automaton.fires > 0, torch.bool).reshape(-1)
+        self._inside = table(automaton.inside, torch.bool)
+        self._interval = automaton.interval
+        self._force = torch.tensor(force_ids, dtype=torch.int64, device=device)
+
+        def ring(fill: float, dtype: torch.dtype) -> torch.Tensor:
+            return torch.full((slots + 1, RING), fill, dtype=dtype, device=device)
+
+        self._state = ring(0, torch.int64)
+        self._floor = ring(torch.inf, torch.float32)
+        self._stop = ring(_NEVER, torch.int64)
+        self._stop_score = ring(torch.nan, torch.float32)
+        self._cues = ring(0, torch.int64)
+        self._bad = ring(0, torch.int64)
+        self._last = torch.zeros(slots + 1, dtype=torch.int64, device=device)
+        self._prompt_len = torch.full((slots + 1,), _NEVER, dtype=torch.int64, device=device)
+        self._threshold = torch.full((slots + 1,), torch.inf, device=device)
+        self._forces = torch.zeros(slots + 1, dtype=torch.bool, device=device)
+
+    def start(
+        self, slot: int, prompt_len: int, state: int, threshold: float, *, forces: bool
+    ) -> None:
+        """Give a slot to a new request; `state` is the automaton's before the last prompt token."""
+        self._state[slot] = state
+        self._floor[slot] = torch.inf
+        self._stop[slot] = _NEVER
+        self._stop_score[slot] = torch.nan
+        self._cues[slot] = 0
+        self._bad[slot] = 0
+        self._last[slot] = prompt_len - 1
+        self._prompt_len[slot] = prompt_len
+        self._threshold[slot] = threshold
+        self._forces[slot] = forces
+
+    def release(self, slot: int) -> None:
+        """Stop watching a slot; its rows, if any still come, do nothing."""
+        self._threshold[slot] = torch.inf
+        self._forces[slot] = False
+
+    def grow(self) -> None:
+        """Double the number of slots."""
+        added = self.trash
+        for name, fill in (
+            ("_state", 0),
+            ("_floor", torch.inf),
+            ("_stop", _NEVER),
+            ("_stop_score", torch.nan),
+            ("_cues", 0),
+            ("_bad", 0),
+            ("_last", 0),
+            ("_prompt_len", _NEVER),
+            ("_threshold", torch.inf),
+            ("_forces", False),
+        ):
+            old = getattr(self, name)
+            more = torch.full((added, *old.shape[1:]), fill, dtype=old.dtype, device=self.device)
+            setattr(self, name, torch.cat([old[:-1], more, old[-1:]]))
+        self.trash += added
+
+    @torch.no_grad()
+    def step(
+        self,
+        slots: torch.Tensor,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        hidden: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Advance one row of each of several requests.
+
+        Parameters
+        ----------
+        slots
+            int64 [n], distinct but for `trash`; rows not to be watched carry `trash`.
+        tokens, positions
+            int64 [n]: the token fed and its absolute position.
+        hidden
+            [n, input_dim]: hidden states at that token.
+
+        Returns
+        -------
+        mask bool [n], tokens int64 [n]
+            Where to force, and what.
+        """
+        before = (positions - 1) % RING
+        entry = self._state[slots, before] * self._classes + self._class[
+            torch.where(tokens < self._class.shape[0], tokens, 0)
+        ]
+        state = self._next[entry]
+        cue = self._fires[entry]
+        produced = positions - self._prompt_len[slots] + 1
+        if self._interval:
+            cue = cue | (self._inside[state] & (produced % self._interval == 0))
+        stop = self._stop[slots, before]
+        cue = cue & (produced > 0) & (stop == _NEVER)
+
+        level = self._probe(hidden)
+        low = self._floor[slots, before]
+        score, lowered = shape_scores(level, low, self._weight)
+        passes = cue & (score > self._threshold[slots])  # NaN passes nothing
+        stop = torch.where(passes, positions, stop)
+
+        after = positions % RING
+        self._state[slots, after] = state
+        self._floor[slots, after] = torch.where(cue, lowered, low)
+        self._stop[slots, after] = stop
+        self._stop_score[slots, after] = torch.where(passes, score, self._stop_score[slots, before])
+        self._cues[slots, after] = self._cues[slots, before] + cue
+        self._bad[slots, after] = self._bad[slots, before] + (cue & ~torch.isfinite(score))
+        self._last[slots] = positions
+
+        offset = positions - stop
+        mask = self._forces[slots] & (offset >= 0) & (offset < self._force.shape[0])
+        return mask, self._force[offset.clamp(0, self._force.shape[0] - 1)]
+
+    def pack(self, slot: int) -> torch.Tensor:
+        """Return one trace's summary as float64 [4] on the device, to be copied off the step."""
+        at = self._last[slot] % RING
+        return torch.stack(
+            [
+                self._cues[slot, at].double(),
+                self._bad[slot, at].double(),
+                self._stop[slot, at].double(),
+                self._stop_score[slot, at].double(),
+            ]
+        )
+
+    @staticmethod
+    def unpack(packed: torch.Tensor) -> TraceSummary:
+        """Read a summary that has arrived on the host."""
+        cues, bad, stop, score = packed.tolist()
+        return TraceSummary(int(cues), int(bad), int(stop) if stop < _NEVER / 2 else None, score)
