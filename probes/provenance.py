@@ -1,4 +1,4 @@
-"""What a score is tied to: the model that made the hidden states, and how its thinking is closed."""
+"""What a score is tied to: the model behind the hidden states, and how its thinking is closed."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -42,7 +43,7 @@ class ProbeSpec(Record):
     def _consistent(self) -> Self:
         if not self.layers:
             raise ValueError("layers: name at least one layer")
-        if any(low >= high for low, high in zip(self.layers, self.layers[1:], strict=False)):
+        if any(low >= high for low, high in pairwise(self.layers)):
             raise ValueError(f"layers: must ascend without repetition, got {list(self.layers)}")
         if self.kind == "linear" and self.hidden_dims:
             raise ValueError("hidden_dims: a linear probe has none; use kind 'mlp'")

@@ -7,7 +7,7 @@ import torch
 from probes.network import MAX_SCORE, Probe
 
 
-class TorchProbe(torch.nn.Module):
+class TorchProbe(torch.nn.Module):  # type: ignore[misc]  # mypy skips torch
     """Score hidden states where they lie; equal to :meth:`probes.network.Probe.score`.
 
     Parameters
@@ -37,7 +37,6 @@ class TorchProbe(torch.nn.Module):
                 self.register_buffer(name, tensor, persistent=False)
         self.dtype = dtype
 
-    @torch.no_grad()
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Score hidden states.
 

@@ -1,0 +1,314 @@
+"""The trace store: a folder of parts, written so that a kill loses nothing already flushed.
+
+``meta.json`` says what all traces share. Part k is ``part-0000k.parquet`` (one row a trace) and
+``part-0000k.safetensors`` (their cues' hidden states). The parquet file is renamed into place last:
+a part exists if and only if its parquet file does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from calibration import columns
+from calibration.records import CueRecord, TraceMeta, TraceRecord
+from probes.errors import InputError
+from probes.events import Trace
+from probes.network import Probe
+from probes.shaping import shape
+from probes.validation import parse, read_json
+
+__all__ = ["CueRecord", "TraceDataset", "TraceMeta", "TraceRecord", "TraceWriter", "scored_traces"]
+
+META = "meta.json"
+_AGAIN = "Delete this part (.parquet and .safetensors) and resume `stopper collect`"
+
+
+class TraceWriter:
+    """Append traces to a store, new or under way.
+
+    Parameters
+    ----------
+    folder
+        The store; made if missing.
+    meta
+        What all traces share; must equal that of a store under way.
+    part_traces, part_bytes
+        A part is written by itself once it holds this many traces or bytes of hidden states.
+
+    Raises
+    ------
+    InputError
+        If the store holds other traces (naming the differing fields), is damaged, or is being
+        written by another process.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        meta: TraceMeta | Mapping[str, Any],
+        *,
+        part_traces: int = 64,
+        part_bytes: int = 64 << 20,
+    ) -> None:
+        self.folder = Path(folder)
+        if isinstance(meta, TraceMeta):
+            self.meta = meta
+        else:
+            self.meta = parse(TraceMeta, dict(meta), "trace meta", "Mend the field")
+        self._limits = (part_traces, part_bytes)
+        self._pending: list[TraceRecord] = []
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock: IO[str] | None = _lock(self.folder)
+        try:
+            self._resume()
+        except BaseException:
+            self._release()
+            raise
+
+    def _resume(self) -> None:
+        path = self.folder / META
+        parts = _part_numbers(self.folder)
+        if path.exists():
+            _same_meta(path, read_meta(self.folder), self.meta)
+        elif parts:
+            raise InputError(f"{path}: missing beside {len(parts)} parts. Choose another folder")
+        else:
+            _write(path, (self.meta.model_dump_json(indent=2) + "\n").encode())
+        for stray in self.folder.glob(".*.tmp"):
+            stray.unlink()
+        self._next = parts[-1] + 1 if parts else 0
+        self._ids = TraceDataset(self.folder).ids() if parts else set()
+
+    def done_ids(self) -> frozenset[str]:
+        """Return the ids of all traces in the store or waiting for :meth:`flush`."""
+        return frozenset(self._ids)
+
+    def append(self, record: TraceRecord) -> None:
+        """Add one trace; parts are written as they fill.
+
+        Raises
+        ------
+        InputError
+            If the trace is malformed or its id is already there. What was appended before stays.
+        """
+        if self._lock is None:
+            raise InputError(f"{self.folder}: this writer is closed")
+        record.check(self.meta.width)
+        if record.trace_id in self._ids:
+            raise InputError(f"trace {record.trace_id!r} is already in {self.folder}")
+        # Encode once alone, so that one malformed record cannot spoil the part it would share.
+        columns.encode([record])
+        self._ids.add(record.trace_id)
+        self._pending.append(record)
+        size = sum(item.hidden.nbytes for item in self._pending)
+        if len(self._pending) >= self._limits[0] or size >= self._limits[1]:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all waiting traces as one part, durably; none of it is visible until all is."""
+        if not self._pending:
+            return
+        table, tensors = columns.encode(self._pending)
+        stem = f"part-{self._next:05d}"
+        _write(self.folder / f"{stem}.safetensors", tensors)
+        _write(self.folder / f"{stem}.parquet", table)
+        self._next += 1
+        self._pending.clear()
+
+    def close(self) -> None:
+        """Flush and let go of the store."""
+        if self._lock is not None:
+            try:
+                self.flush()
+            finally:
+                self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class TraceDataset:
+    """Read a store part by part; memory holds one part at a time.
+
+    Parameters
+    ----------
+    folder
+        The store.
+
+    Raises
+    ------
+    InputError
+        If it is no store. Damage in a part is found, and its file named, when it is read.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.meta = read_meta(self.folder)
+        self.parts = [self.folder / f"part-{k:05d}.parquet" for k in _part_numbers(self.folder)]
+        if not self.parts:
+            raise InputError(f"{self.folder}: holds no traces yet. Run `stopper collect` first")
+
+    def __len__(self) -> int:
+        """Return the number of traces."""
+        return sum(_named(path, columns.open_table)[0].metadata.num_rows for path in self.parts)
+
+    def ids(self) -> set[str]:
+        """Return all trace ids; refuses duplicates."""
+        seen: set[str] = set()
+        for path in self.parts:
+            file, _ = _named(path, columns.open_table)
+            for trace_id in _named(path, lambda _, f=file: columns.read_column(f, "trace_id")):
+                _once(path, trace_id, seen)
+        return seen
+
+    def groups(self) -> dict[str, int]:
+        """Return the number of traces per group, without reading anything else."""
+        counts: dict[str, int] = {}
+        for path in self.parts:
+            file, _ = _named(path, columns.open_table)
+            for group in _named(path, lambda _, f=file: columns.read_column(f, "group")):
+                counts[group] = counts.get(group, 0) + 1
+        return counts
+
+    def __iter__(self) -> Iterator[TraceRecord]:
+        """Iterate over all traces in the order of collection, each verified.
+
+        Raises
+        ------
+        InputError
+            Naming the part, the trace, the field and the remedy.
+        """
+        seen: set[str] = set()
+        for path in self.parts:
+            records = _named(path, self._read)
+            for record in records:
+                _once(path, record.trace_id, seen)
+                try:
+                    record.check(self.meta.width)
+                except InputError as problem:
+                    raise InputError(f"{path}: {problem}. {_AGAIN}") from None
+                yield record
+
+    def _read(self, path: str) -> list[TraceRecord]:
+        file, sha256 = columns.open_table(path)
+        try:
+            tensors = Path(path).with_suffix(".safetensors").read_bytes()
+        except OSError as problem:
+            raise ValueError(f"its safetensors cannot be read ({problem.strerror})") from None
+        return columns.decode(file, tensors, sha256, self.meta.width)
+
+
+def scored_traces(
+    dataset: TraceDataset, probe: Probe, groups: Collection[str] | None = None
+) -> Iterator[Trace]:
+    """Score a store with a probe, shaping included: what calibration and evaluation read.
+
+    Parameters
+    ----------
+    dataset
+        Must hold all of the probe's layers.
+    probe
+        Scores the hidden states at the cues.
+    groups
+        Keep only traces of these prompts; all by default.
+    """
+    wanted = dataset.meta.columns(probe.spec.layers)
+    for record in dataset:
+        if groups is None or record.group in groups:
+            yield record.scored(shape(probe.score(record.hidden[:, wanted]), probe.spec))
+
+
+def read_meta(folder: str | Path) -> TraceMeta:
+    """Read a store's ``meta.json``.
+
+    Raises
+    ------
+    InputError
+        If it is missing, not JSON, or a field is wrong.
+    """
+    path = Path(folder) / META
+    try:
+        fields = read_json(path.read_bytes())
+    except OSError as problem:
+        raise InputError(
+            f"{path}: {problem.strerror}. Point to a folder made by `stopper collect`"
+        ) from None
+    except ValueError as problem:
+        raise InputError(f"{path}: not JSON ({problem}). Restore it or collect again") from None
+    return parse(TraceMeta, fields, str(path), "Restore it or collect again")
+
+
+def _same_meta(path: Path, stored: TraceMeta, given: TraceMeta) -> None:
+    ours, theirs = stored.model_dump(mode="json"), given.model_dump(mode="json")
+    names = [name for name in ours if ours[name] != theirs[name]]
+    if names:
+        details = "; ".join(
+            f"{name} is {json.dumps(ours[name])}, now {json.dumps(theirs[name])}" for name in names
+        )
+        raise InputError(
+            f"{path}: traces of another setting lie here ({details}). "
+            "Collect into another folder, or with the same settings to resume"
+        )
+
+
+def _part_numbers(folder: Path) -> list[int]:
+    stems = [path.stem.removeprefix("part-") for path in folder.glob("part-*.parquet")]
+    return sorted(int(stem) for stem in stems if stem.isdigit())
+
+
+def _named(path: Path, action: Any) -> Any:
+    try:
+        return action(str(path))
+    except ValueError as problem:
+        raise InputError(f"{path}: {problem}. {_AGAIN}") from None
+
+
+def _once(path: Path, trace_id: str, seen: set[str]) -> None:
+    if trace_id in seen:
+        raise InputError(f"{path}: trace_id {trace_id!r} occurs twice in the store. {_AGAIN}")
+    seen.add(trace_id)
+
+
+def _lock(folder: Path) -> IO[str]:
+    handle = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise InputError(
+            f"{folder}: another process is writing here. Wait for it, or choose another folder"
+        ) from None
+    return handle
+
+
+def _write(path: Path, data: bytes) -> None:
+    scratch = path.with_name(f".{path.name}.tmp")
+    with scratch.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.rename(path)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,311 @@
+"""The artifact: one folder that carries a probe, its cues and the promise calibrated for them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as dump_tensors
+
+from probes.errors import ArtifactError, InputError
+from probes.network import Probe
+from probes.provenance import Closing, ModelFingerprint, fingerprint_files, sha256_text
+from probes.validation import parse, read_json
+from stopper import folders
+from stopper import manifest as card
+from stopper.cues import CueAutomaton
+from stopper.manifest import SCHEMA_VERSION, CalibrationRecord, Manifest
+
+__all__ = [
+    "Artifact", "ArtifactError", "CalibrationRecord", "Closing", "Manifest", "ModelFingerprint",
+    "fingerprint_files", "sha256_text",
+]  # fmt: skip
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+MANIFEST = "manifest.json"
+TENSORS = ("probe.safetensors", "cues.safetensors", "calibration.safetensors", "splits.safetensors")
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_TENSOR_BYTES = 512 << 20
+WORST = "worst_scores"
+
+_AGAIN = "Make it again with `stopper train` and `stopper calibrate`, or copy it again"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A probe with its promise, in memory; on disk JSON and safetensors, nothing executable.
+
+    Attributes
+    ----------
+    manifest
+        The card. ``files`` is filled in by :meth:`save`.
+    probe
+        The scorer; None in an artifact made from a user's own scores.
+    cues
+        The cue matcher; None likewise.
+    worst_scores
+        float32 [n], ascending: per calibration unit the highest score among its bad cues, -inf
+        where it has none. None before calibration and for method "lynx".
+    splits
+        uint64 hashes of the groups in each split, by its name; no group is in two.
+    calibration_tensors
+        Further arrays of a calibration method, by name.
+    """
+
+    manifest: Manifest
+    probe: Probe | None = None
+    cues: CueAutomaton | None = None
+    worst_scores: npt.NDArray[np.float32] | None = None
+    splits: Mapping[str, npt.NDArray[np.uint64]] = field(default_factory=dict)
+    calibration_tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse parts that do not belong together."""
+        _check_parts(self)
+        _check_calibration(self)
+        _check_splits(self.splits)
+
+    def mismatches(self, fingerprint: ModelFingerprint) -> list[str]:
+        """Return one phrase per field in which a served model is not the artifact's.
+
+        An artifact without a model (own scores) fits none.
+        """
+        if self.manifest.model is None:
+            return ["the artifact names no model: it was made from scores, not from traces"]
+        return self.manifest.model.mismatches(fingerprint)
+
+    def save(self, folder: str | Path) -> Manifest:
+        """Write the artifact, all or nothing; an older artifact there is replaced.
+
+        Files in the folder which are not the artifact's own are kept.
+
+        Returns
+        -------
+        Manifest
+            As written, with the hashes of all files.
+
+        Raises
+        ------
+        ArtifactError
+            If ``folder`` exists and is not an artifact, or a file would exceed the size limit.
+        """
+        target = Path(folder)
+        if target.exists() and not _is_artifact(target) and not folders.is_empty(target):
+            raise ArtifactError(
+                f"{target}: exists and is not an artifact (it has no {MANIFEST} of stopper's); "
+                "nothing was overwritten. Choose another folder"
+            )
+        contents = {name: dump_tensors(arrays) for name, arrays in self._arrays().items()}
+        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+        written = self.manifest.model_copy(update={"files": hashes})
+        contents[MANIFEST] = card.dump(written)
+        for name, data in contents.items():
+            limit = MAX_MANIFEST_BYTES if name == MANIFEST else MAX_TENSOR_BYTES
+            if len(data) > limit:
+                raise ArtifactError(f"{target / name}: {len(data)} bytes, the limit is {limit}")
+        folders.replace(target, contents, owned={MANIFEST, *TENSORS})
+        return written
+
+    def _arrays(self) -> dict[str, Arrays]:
+        calibration: Arrays = dict(self.calibration_tensors)
+        if self.worst_scores is not None:
+            calibration[WORST] = self.worst_scores
+        every: dict[str, Arrays] = {
+            "probe.safetensors": dict(self.probe.to_tensors()) if self.probe else {},
+            "cues.safetensors": dict(self.cues.to_tensors()) if self.cues else {},
+            "calibration.safetensors": calibration,
+            "splits.safetensors": dict(self.splits),
+        }
+        # safetensors writes the bytes of the buffer: views must become contiguous first.
+        return {
+            name: {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+            for name, arrays in every.items()
+            if arrays
+        }
+
+    @classmethod
+    def load(cls, folder: str | Path, now: datetime | None = None) -> Artifact:
+        """Read an artifact and verify all of it.
+
+        Parameters
+        ----------
+        folder
+            Where it lies.
+        now
+            Aware time to judge expiry at; the clock's by default.
+
+        Raises
+        ------
+        ArtifactError
+            Names the file and the remedy: missing, truncated, oversized, altered, of another
+            schema, expired, or inconsistent in itself.
+        """
+        root = Path(folder)
+        manifest = read_manifest(root)
+        if manifest.expired(now or datetime.now(UTC)):
+            raise ArtifactError(
+                f"{root / MANIFEST}: expired on {manifest.expires:%Y-%m-%d %H:%M %Z}; its promise "
+                "no longer holds. Calibrate again on fresh traces with `stopper calibrate`"
+            )
+        arrays = {name: _read_tensors(root, name, sha) for name, sha in manifest.files.items()}
+        _check_presence(root, manifest, arrays)
+        source = root / "probe.safetensors"
+        try:
+            probe, cues = None, None
+            if manifest.probe is not None:
+                probe = Probe.from_tensors(manifest.probe, arrays[source.name])
+            source = root / "cues.safetensors"
+            if manifest.cues is not None:
+                cues = CueAutomaton.from_tensors(arrays[source.name], manifest.cues)
+            source = root / "calibration.safetensors"
+            calibration = arrays.get(source.name, {})
+            worst = calibration.pop(WORST, None)
+            return cls(
+                manifest=manifest,
+                probe=probe,
+                cues=cues,
+                worst_scores=worst,
+                splits=arrays.get("splits.safetensors", {}),
+                calibration_tensors=calibration,
+            )
+        except (InputError, ValueError, KeyError, IndexError, TypeError) as problem:
+            text = str(problem)
+            where = "" if text.startswith(str(root)) else f"{source}: "
+            raise ArtifactError(f"{where}{text}. {_AGAIN}") from None
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """Read and verify an artifact's card alone (also of an expired one).
+
+    Raises
+    ------
+    ArtifactError
+        As :meth:`Artifact.load`.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        data = folders.read(path, MAX_MANIFEST_BYTES)
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{folder}: no artifact here ({MANIFEST} is missing). "
+            "Make one with `stopper train` and `stopper calibrate`"
+        ) from None
+    except OSError as problem:
+        raise ArtifactError(f"{path}: {problem.strerror or problem}. {_AGAIN}") from None
+    try:
+        fields = read_json(data)
+    except ValueError as problem:
+        raise ArtifactError(f"{path}: not a JSON manifest ({problem}). {_AGAIN}") from None
+    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    if type(version) is not int:
+        raise ArtifactError(f"{path}: not a manifest (no schema_version). {_AGAIN}")
+    if version > SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path}: schema {version}, made by a newer stopper "
+            f"({fields.get('stopper_version', 'version unknown')}). "
+            "Upgrade with `pip install --upgrade stopper`"
+        )
+    if version < SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path}: schema {version} is no longer read (this is {SCHEMA_VERSION}). "
+            "Make it again with `stopper train` and `stopper calibrate`"
+        )
+    if fields.pop("digest", None) != card.digest(fields):
+        raise ArtifactError(
+            f"{path}: altered since it was written (its digest does not match). {_AGAIN}"
+        )
+    return parse(Manifest, fields, str(path), _AGAIN, error=ArtifactError)
+
+
+def _read_tensors(root: Path, name: str, sha: str) -> Arrays:
+    path = root / name
+    if name not in TENSORS:
+        raise ArtifactError(
+            f"{root / MANIFEST}: files names {name!r}, which is no file of an artifact. {_AGAIN}"
+        )
+    try:
+        data = folders.read(path, MAX_TENSOR_BYTES)
+    except OSError as problem:
+        raise ArtifactError(f"{path}: {problem.strerror or problem}. {_AGAIN}") from None
+    if hashlib.sha256(data).hexdigest() != sha:
+        raise ArtifactError(
+            f"{path}: damaged or from another artifact (SHA-256 is not the manifest's). {_AGAIN}"
+        )
+    try:
+        return dict(load_tensors(data))
+    except (SafetensorError, ValueError, KeyError, TypeError) as problem:
+        raise ArtifactError(f"{path}: not a safetensors file ({problem}). {_AGAIN}") from None
+
+
+def _check_presence(root: Path, manifest: Manifest, arrays: Mapping[str, Arrays]) -> None:
+    for part, wanted in (("probe", manifest.probe), ("cues", manifest.cues)):
+        name = f"{part}.safetensors"
+        if (wanted is not None) != (name in arrays):
+            state = "names none" if wanted is not None else "names one without its spec"
+            raise ArtifactError(f"{root / name}: {MANIFEST} {state}. {_AGAIN}")
+    if manifest.calibration is not None and "calibration.safetensors" not in arrays:
+        name = "calibration.safetensors"
+        raise ArtifactError(f"{root / name}: {MANIFEST} names none. {_AGAIN}")
+
+
+def _is_artifact(folder: Path) -> bool:
+    try:
+        fields = read_json(folders.read(folder / MANIFEST, MAX_MANIFEST_BYTES))
+    except (OSError, ValueError):
+        return False
+    return isinstance(fields, dict) and {"schema_version", "stopper_version"} <= fields.keys()
+
+
+def _check_parts(artifact: Artifact) -> None:
+    card_probe = artifact.manifest.probe
+    spec = artifact.probe.spec if artifact.probe else None
+    if card_probe != spec:
+        raise ArtifactError(f"the manifest's probe is {card_probe}, the weights' spec is {spec}")
+    card_cues = artifact.manifest.cues
+    cues = artifact.cues.spec if artifact.cues else None
+    if card_cues != cues:
+        raise ArtifactError(f"the manifest's cues are {card_cues}, the matcher's are {cues}")
+
+
+def _check_calibration(artifact: Artifact) -> None:
+    record, worst = artifact.manifest.calibration, artifact.worst_scores
+    for name, array in artifact.calibration_tensors.items():
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ArtifactError(f"calibration tensor {name} holds NaN")
+    if record is None:
+        if worst is not None:
+            raise ArtifactError(f"{WORST} without a calibration record in the manifest")
+        return
+    if worst is None:
+        if record.method != "lynx":
+            raise ArtifactError(f"method {record.method} without {WORST}")
+        return
+    if worst.dtype != np.float32 or worst.ndim != 1:
+        raise ArtifactError(f"{WORST} is {worst.dtype} {list(worst.shape)}, not float32 [n]")
+    if worst.size != record.n_units:
+        raise ArtifactError(f"{WORST} holds {worst.size} units, the manifest {record.n_units}")
+    if np.isnan(worst).any() or np.isposinf(worst).any():
+        raise ArtifactError(f"{WORST} holds NaN or +infinity")
+    if (worst[1:] < worst[:-1]).any():
+        raise ArtifactError(f"{WORST} is not in ascending order")
+
+
+def _check_splits(splits: Mapping[str, npt.NDArray[np.uint64]]) -> None:
+    seen: dict[int, str] = {}
+    for name, groups in splits.items():
+        if groups.dtype != np.uint64 or groups.ndim != 1:
+            raise ArtifactError(
+                f"split {name} is {groups.dtype} {list(groups.shape)}, not uint64 [n]"
+            )
+        for group in groups.tolist():
+            if seen.setdefault(group, name) != name:
+                raise ArtifactError(f"a prompt is in both splits {seen[group]} and {name}")

@@ -1,0 +1,116 @@
+"""The artifact's card: what was measured, on what, and what it promises."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AwareDatetime, Field, JsonValue, model_validator
+
+from probes.provenance import Closing, ModelFingerprint
+from probes.spec import ProbeSpec
+from probes.validation import Count, Positive, Real, Record, Sha256, Text
+from stopper.cues import CueSpec
+
+SCHEMA_VERSION = 1
+
+Share = Annotated[float, Field(strict=True, gt=0.0, lt=1.0)]
+
+
+class CalibrationRecord(Record):
+    """How the threshold was found and what it promises.
+
+    Attributes
+    ----------
+    method
+        "ltt": holds with ``confidence`` over the calibration draw. "crc": holds on average over
+        it. "lynx": LYNX's per-cue rule, the baseline; it promises nothing per trace.
+    loss
+        "disagree", "wrong" or "harm".
+    alpha
+        Share of requests that may be stopped badly, at which ``threshold`` was taken. Any other
+        alpha is answered exactly from the stored scores.
+    n_units, n_traces, n_cues
+        Prompts, traces and cues calibrated on; the promise counts prompts.
+    threshold
+        Stop iff float32(score) > float32(threshold). -inf: stop at the first cue.
+    promise
+        The statement to print.
+    rollouts
+        Most traces of one prompt.
+    """
+
+    method: Literal["ltt", "crc", "lynx"]
+    loss: Literal["disagree", "wrong", "harm"]
+    alpha: Share
+    confidence: Share | None = None
+    n_units: Positive
+    n_traces: Positive
+    n_cues: Count
+    threshold: Real
+    promise: Text
+    rollouts: Positive = 1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.method == "ltt" and self.confidence is None:
+            raise ValueError("confidence: method ltt needs one")
+        return self
+
+
+class Manifest(Record):
+    """Everything in an artifact that is not an array.
+
+    ``probe``, ``cues``, ``model`` and ``closing`` are None in an artifact made from a user's own
+    scores; ``calibration`` is None until ``stopper calibrate`` has run.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created: AwareDatetime
+    expires: AwareDatetime | None = None
+    stopper_version: Text
+    model: ModelFingerprint | None = None
+    probe: ProbeSpec | None = None
+    cues: CueSpec | None = None
+    closing: Closing | None = None
+    sampling: dict[str, JsonValue] = Field(default_factory=dict)
+    calibration: CalibrationRecord | None = None
+    training: dict[str, JsonValue] = Field(default_factory=dict)
+    files: dict[str, Sha256] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.expires is not None and self.expires <= self.created:
+            raise ValueError("expires: must be later than created")
+        if self.probe is not None and self.model is not None:
+            if self.probe.hidden_size != self.model.hidden_size:
+                raise ValueError(
+                    f"probe.hidden_size: {self.probe.hidden_size}, but the model's is "
+                    f"{self.model.hidden_size}"
+                )
+            if self.probe.layers[-1] > self.model.num_layers:
+                raise ValueError(
+                    f"probe.layers: {self.probe.layers[-1]} is beyond the model's "
+                    f"{self.model.num_layers} layers"
+                )
+        return self
+
+    def expired(self, now: datetime) -> bool:
+        """Return whether the promise has run out at ``now`` (an aware time)."""
+        return self.expires is not None and now >= self.expires
+
+
+def digest(fields: dict[str, Any]) -> str:
+    """Return the SHA-256 of a manifest's fields as canonical JSON, without its own digest."""
+    rest = {name: value for name, value in fields.items() if name != "digest"}
+    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def dump(manifest: Manifest) -> bytes:
+    """Write a manifest as JSON with its digest, readable and ending in a newline."""
+    fields = manifest.model_dump(mode="json")
+    fields["digest"] = digest(fields)
+    return (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
