@@ -1,0 +1,192 @@
+"""Builds a worker's `Session` and asks the model for the hidden states that the probe reads.
+
+Runs once per worker between loading the weights and the first forward pass: whatever is asked of
+the model here becomes part of the compiled graph and of the captured CUDA graphs.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from adapters.vllm.device_tracker import DeviceTracker
+from adapters.vllm.fingerprint import num_layers
+from adapters.vllm.host_tracker import HostTracker
+from adapters.vllm.journal import Journal
+from adapters.vllm.session import Session
+from adapters.vllm.settings import PluginSettings
+from adapters.vllm.watch import DeviceWatch, HostWatch, Watch
+from probes.network import Probe
+from probes.shaping import weight_of
+from probes.torch_network import TorchProbe
+from stopper.artifact import Artifact
+from stopper.cues import CueAutomaton, CueSpec
+from stopper.errors import ArtifactError, UnsupportedError
+from stopper.policy import StopPolicy
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A worker's session and where its probe reads."""
+
+    session: Session
+    layers: tuple[int, ...]
+    num_layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What serving and collecting need alike."""
+
+    automaton: CueAutomaton
+    layers: tuple[int, ...]
+    probe: Probe | None
+    policy: StopPolicy | None
+    alpha: float | None
+    force_ids: tuple[int, ...]
+    answer_prompt: bool
+    name: str
+
+
+def install(vllm_config: Any, runner: Any, *, reports: bool) -> Installed:
+    """Set up stopper in a worker whose model has just been loaded.
+
+    Parameters
+    ----------
+    reports
+        Whether this rank writes decisions down; the other tensor-parallel ranks decide alike.
+
+    Raises
+    ------
+    UnsupportedError, ArtifactError
+        The engine then does not start, and says why.
+    """
+    settings = PluginSettings.from_additional_config(vllm_config.additional_config)
+    assert settings is not None
+    plan = (
+        _collecting(settings.collect.cues, settings.collect.layers, vllm_config)
+        if settings.collect
+        else _serving(settings, vllm_config)
+    )
+    depth = num_layers(vllm_config)
+    _expose_layers(runner, [layer for layer in plan.layers if layer < depth])
+    session = Session(
+        _watch(plan, settings, runner.device, vllm_config.scheduler_config.max_num_seqs),
+        policy=plan.policy,
+        alpha=plan.alpha,
+        answer_prompt=plan.answer_prompt,
+        labels=(*plan.automaton.labels, f"every {plan.automaton.interval}"),
+        artifact=plan.name,
+        journal=Journal(settings.decisions) if reports else None,
+    )
+    logger.info(
+        "stopper: %s, layers %s of %d, %s",
+        "collecting cues" if plan.policy is None else f"alpha {plan.alpha}",
+        list(plan.layers),
+        depth,
+        plan.name,
+    )
+    return Installed(session, plan.layers, depth)
+
+
+def _collecting(spec: CueSpec, layers: tuple[int, ...], vllm_config: Any) -> _Plan:
+    from vllm.tokenizers import cached_tokenizer_from_config
+
+    tokenizer = cached_tokenizer_from_config(model_config=vllm_config.model_config)
+    automaton = CueAutomaton.build(tokenizer, spec)
+    return _Plan(automaton, layers, None, None, None, (), False, "collection")
+
+
+def _serving(settings: PluginSettings, vllm_config: Any) -> _Plan:
+    assert settings.artifact is not None
+    artifact = Artifact.load(settings.artifact)
+    record, closing = artifact.manifest.calibration, artifact.manifest.closing
+    if artifact.cues is None or artifact.probe is None or closing is None or record is None:
+        raise ArtifactError(
+            f"{settings.artifact}: has no probe or no promise; an engine needs an artifact from "
+            "`stopper train` and `stopper calibrate`, not one made from your own scores"
+        )
+    alpha = settings.alpha if settings.alpha is not None else record.alpha
+    return _Plan(
+        automaton=artifact.cues,
+        layers=artifact.probe.spec.layers,
+        probe=artifact.probe,
+        policy=StopPolicy.from_artifact(artifact),
+        alpha=alpha,
+        force_ids=(*_end_ids(vllm_config, closing.end_ids), *closing.answer_prompt_ids),
+        answer_prompt=bool(closing.answer_prompt_ids),
+        name=(settings.artifact_sha256 or "")[:16] or settings.artifact.name,
+    )
+
+
+def _end_ids(vllm_config: Any, calibrated: tuple[int, ...]) -> tuple[int, ...]:
+    """Prefer the artifact's own closing: the forced answers were collected with it.
+
+    vLLM's reasoning config is checked against it, so that its parser finds the end it looks for.
+    """
+    reasoning = vllm_config.reasoning_config
+    natural = getattr(reasoning, "natural_reasoning_end_token_ids", None) if reasoning else None
+    if natural and not _contains(calibrated, tuple(natural)):
+        raise UnsupportedError(
+            f"the reasoning parser looks for token ids {list(natural)}, the artifact closes the "
+            f"thinking with {list(calibrated)}; collect again with this parser's markers"
+        )
+    return calibrated
+
+
+def _contains(ids: tuple[int, ...], part: tuple[int, ...]) -> bool:
+    return any(ids[at : at + len(part)] == part for at in range(len(ids) - len(part) + 1))
+
+
+def _expose_layers(runner: Any, inner: list[int]) -> None:
+    """Make the model return the residual stream after these blocks as a graph output."""
+    if not inner:
+        return
+    from vllm.model_executor.models.interfaces import supports_eagle3
+
+    model = runner.get_model()
+    if not supports_eagle3(model):
+        raise UnsupportedError(
+            f"{type(model).__name__} cannot return inner hidden states in vLLM (it lacks "
+            f"SupportsEagle3) and the probe reads layers {inner}; train a probe on the last "
+            "layer only: `stopper train --layers last`"
+        )
+    if runner.use_aux_hidden_state_outputs:
+        raise UnsupportedError(
+            f"another feature of this engine uses the auxiliary hidden states already and the "
+            f"probe reads layers {inner}; train a probe on the last layer only"
+        )
+    model.set_aux_hidden_state_layers(tuple(inner))
+    runner.use_aux_hidden_state_outputs = True
+
+
+def _watch(plan: _Plan, settings: PluginSettings, device: torch.device, max_seqs: int) -> Watch:
+    weight = weight_of(plan.probe.spec) if plan.probe else 0.0
+    kind = settings.tracker
+    if kind == "auto":
+        # Only the host keeps hidden states; a collection may wait for them, serving may not.
+        kind = "host" if device.type == "cpu" or plan.probe is None else "device"
+    if kind == "host" or plan.probe is None:
+        return HostWatch(
+            HostTracker(
+                plan.automaton,
+                plan.probe,
+                rise_weight=weight,
+                force_ids=plan.force_ids,
+                keep_hidden=plan.probe is None,
+            )
+        )
+    tracker = DeviceTracker(
+        plan.automaton,
+        TorchProbe(plan.probe, device),
+        rise_weight=weight,
+        force_ids=plan.force_ids,
+        slots=2 * max_seqs,
+        device=device,
+    )
+    return DeviceWatch(tracker, plan.automaton.state_after)

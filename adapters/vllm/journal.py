@@ -1,0 +1,96 @@
+"""The report with every request: one record each, counted, kept, and written as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections import Counter, OrderedDict
+from pathlib import Path
+from typing import Any, TextIO
+
+logger = logging.getLogger(__name__)
+
+KEPT = 10_000
+
+
+class Journal:
+    """Decisions of one engine.
+
+    Parameters
+    ----------
+    path
+        JSONL file to append to; None keeps the last `KEPT` records in memory only.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+        self._records: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self.decisions: Counter[str] = Counter()
+        self.not_applied: Counter[str] = Counter()
+        self.fail_open: Counter[str] = Counter()
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", encoding="utf-8")
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Count a finished request and write it down."""
+        self.decisions[record["decision"]] += 1
+        if record["decision"] == "not_applied":
+            self.not_applied[record["reason"]] += 1
+        self._records[record["request_id"]] = record
+        while len(self._records) > KEPT:
+            self._records.popitem(last=False)
+        if self._file is not None:
+            try:
+                self._file.write(json.dumps(finite(record)) + "\n")
+                self._file.flush()
+            except OSError as error:
+                self.fail_open["decisions_file"] += 1
+                logger.error(
+                    "stopper: %s: %s; decisions stay in memory only", self._path, error
+                )
+                self._file = None
+
+    def count_fault(self, cause: str, times: int = 1) -> None:
+        """Count something that went wrong and was survived."""
+        self.fail_open[cause] += times
+
+    def recent(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest records, newest last."""
+        return list(self._records.values())[-limit:] if limit > 0 else []
+
+    def find(self, request_id: str) -> dict[str, Any] | None:
+        """Return one request's record. The server's response id finds it as well: the engine
+        appends a dash and eight characters to it.
+        """
+        found = self._records.get(request_id)
+        if found is not None:
+            return found
+        for key in reversed(self._records):
+            if key.rsplit("-", 1)[0] == request_id:
+                return self._records[key]
+        return None
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Return all counters by name and label."""
+        return {
+            "decisions": dict(self.decisions),
+            "not_applied": dict(self.not_applied),
+            "fail_open": dict(self.fail_open),
+        }
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def finite(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record with NaN and infinity as None: JSON knows neither."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in record.items()
+    }

@@ -1,0 +1,124 @@
+"""The entry point that vLLM calls in every process: makes `--additional-config` work.
+
+Installed, it is available; it does nothing unless `additional_config` has a `stopper` object.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from adapters.vllm.packages import verify_own_packages
+from adapters.vllm.request_options import RequestOptions
+from adapters.vllm.settings import PluginSettings
+from stopper.artifact import Artifact
+from stopper.errors import ArtifactError, InputError, TooFewTraces, UnsupportedError
+from stopper.policy import StopPolicy
+
+logger = logging.getLogger(__name__)
+
+WORKER = "adapters.vllm.worker.StopperWorker"
+
+
+def register() -> None:
+    """Wrap vLLM's configuration so that the `stopper` object in it is obeyed; idempotent."""
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.engine.input_processor import InputProcessor
+
+    if hasattr(EngineArgs.create_engine_config, "stopper_wraps"):
+        return
+    verify_own_packages()
+    EngineArgs.create_engine_config = _configure(EngineArgs.create_engine_config)
+    InputProcessor.process_inputs = _validate(InputProcessor.process_inputs)
+
+
+def _configure(original: Any) -> Any:
+    @functools.wraps(original)
+    def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
+        settings = PluginSettings.from_additional_config(self.additional_config)
+        if settings is None:
+            return original(self, *args, **kwargs)
+        if settings.artifact is not None:
+            # vLLM hashes additional_config into its compile-cache key: another probe, another key.
+            digest = _digest(settings.artifact)
+            stopper = {**self.additional_config["stopper"], "artifact_sha256": digest}
+            self.additional_config = {**self.additional_config, "stopper": stopper}
+        asked_worker = self.worker_cls
+        config = original(self, *args, **kwargs)
+        check(config, settings, asked_worker)
+        config.parallel_config.worker_cls = WORKER
+        return config
+
+    create_engine_config.stopper_wraps = original  # type: ignore[attr-defined]
+    return create_engine_config
+
+
+def _validate(original: Any) -> Any:
+    @functools.wraps(original)
+    def process_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        additional = self.vllm_config.additional_config
+        if isinstance(additional, dict) and "stopper" in additional:
+            params = kwargs.get("params", args[2] if len(args) > 2 else None)
+            try:
+                RequestOptions.from_extra_args(getattr(params, "extra_args", None))
+            except InputError as error:
+                raise ValueError(str(error)) from None  # what vLLM answers with HTTP 400
+        return original(self, *args, **kwargs)
+
+    return process_inputs
+
+
+def check(vllm_config: Any, settings: PluginSettings, worker_cls: str) -> None:
+    """Refuse what cannot keep the promise, before any weights are loaded.
+
+    Raises
+    ------
+    UnsupportedError, ArtifactError, TooFewTraces
+        One sentence each, with the remedy.
+    """
+    from adapters.vllm.compatibility import refusals
+    from adapters.vllm.fingerprint import engine_facts, model_fingerprint
+
+    facts = engine_facts(vllm_config, worker_cls)
+    if settings.artifact is None:
+        assert settings.collect is not None
+        layers = settings.collect.layers
+    else:
+        artifact = Artifact.load(settings.artifact)
+        if artifact.probe is None:
+            raise ArtifactError(
+                f"{settings.artifact}: made from your own scores, it has no probe; an engine "
+                "needs an artifact from `stopper train` and `stopper calibrate`"
+            )
+        layers = artifact.probe.spec.layers
+        foreign = artifact.mismatches(model_fingerprint(vllm_config))
+        if foreign:
+            raise ArtifactError(
+                f"{settings.artifact}: calibrated on another model than the one served: "
+                f"{'; '.join(foreign)}. Collect, train and calibrate on this one"
+            )
+        policy = StopPolicy.from_artifact(artifact)
+        alpha = settings.alpha
+        if alpha is not None and policy.threshold(alpha) == float("inf"):
+            raise TooFewTraces(
+                f"{settings.artifact}: {policy.worst_scores.size} calibration traces cannot "
+                f"promise alpha {alpha}; nothing would ever be stopped. Calibrate with more "
+                "traces or serve a larger alpha"
+            )
+    reasons = refusals(facts, layers)
+    if reasons:
+        raise UnsupportedError("stopper cannot run in this engine: " + "; ".join(reasons))
+
+
+def _digest(artifact: Path) -> str:
+    # The manifest holds the hashes of all other files.
+    try:
+        return hashlib.sha256((artifact / "manifest.json").read_bytes()).hexdigest()
+    except OSError as error:
+        raise ArtifactError(
+            f"{artifact / 'manifest.json'}: {error.strerror}; give the folder that "
+            "`stopper calibrate` wrote"
+        ) from None

@@ -1,0 +1,230 @@
+"""One engine worker's stopper: admits requests, advances their traces, reports what was decided."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adapters.vllm.journal import Journal
+from adapters.vllm.request_options import RequestOptions
+from adapters.vllm.rows import StepRows
+from adapters.vllm.watch import Forced, Outcome, Watch
+from stopper.errors import InputError
+from stopper.policy import StopPolicy
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Admitted:
+    """What the report says of a request besides its outcome."""
+
+    mode: str
+    prompt_tokens: int
+    alpha: float | None
+    threshold: float
+    reason: str | None = None
+
+
+class Session:
+    """The plugin's state in one worker.
+
+    Parameters
+    ----------
+    watch
+        Follows the traces.
+    policy
+        Thresholds per alpha; None while collecting.
+    alpha
+        The server's default.
+    answer_prompt
+        Whether text is forced after the end of thinking, which a grammar would reject.
+    labels
+        Names of the automaton's cues; code i + 1 is label i.
+    artifact
+        Short name of the artifact for the report.
+    journal
+        None on ranks that decide alike but do not report.
+    """
+
+    def __init__(
+        self,
+        watch: Watch,
+        *,
+        policy: StopPolicy | None,
+        alpha: float | None,
+        answer_prompt: bool,
+        labels: tuple[str, ...],
+        artifact: str,
+        journal: Journal | None,
+    ) -> None:
+        self._watch = watch
+        self._policy = policy
+        self._alpha = alpha
+        self._answer_prompt = answer_prompt
+        self._labels = labels
+        self._artifact = artifact
+        self._journal = journal
+        self._admitted: dict[str, _Admitted] = {}
+        self._collected: list[Outcome] = []
+
+    def admit(self, scheduler_output: Any) -> None:
+        """Take in new requests and take leave of finished ones; never raises."""
+        for new in scheduler_output.scheduled_new_reqs:
+            self._survive("admit", lambda new=new: self._admit(new))
+        for request_id in scheduler_output.finished_req_ids:
+            self._survive("finish", lambda request_id=request_id: self._leave(request_id))
+        self._survive("report", lambda: self._report(wait=False))
+
+    def _survive(self, cause: str, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception:  # fail open: the engine must not notice
+            logger.exception("stopper: fault in %s; the request goes on unstopped", cause)
+            if self._journal is not None:
+                self._journal.count_fault(cause)
+
+    def _admit(self, new: Any) -> None:
+        if new.prompt_token_ids is None or new.sampling_params is None:
+            self._refuse(new.req_id, 0, "no_prompt_token_ids")
+            return
+        prompt: list[int] = list(new.prompt_token_ids)
+        if self._watch.knows(new.req_id, len(prompt)):
+            return  # preempted and back: its trace goes on where it was
+        try:
+            options = RequestOptions.from_extra_args(new.sampling_params.extra_args)
+        except InputError as error:  # the front end refuses these; an offline caller may pass them
+            logger.error("stopper: request %s: %s", new.req_id, error)
+            self._refuse(new.req_id, len(prompt), "bad_options")
+            return
+        if options.mode == "off":
+            self._admitted[new.req_id] = _Admitted("off", len(prompt), None, np.inf, "asked_off")
+            return
+        if new.lora_request is not None:
+            self._refuse(new.req_id, len(prompt), "lora")
+            return
+        if self._policy is None:
+            self._watch.start(new.req_id, prompt, np.float32(np.inf), forces=False)
+            return
+        if self._answer_prompt and new.sampling_params.structured_outputs is not None:
+            self._refuse(new.req_id, len(prompt), "structured_outputs")
+            return
+        alpha = self._alpha if options.alpha is None else options.alpha
+        assert alpha is not None
+        threshold = self._policy.threshold(alpha)
+        if threshold == np.inf:
+            self._refuse(new.req_id, len(prompt), "too_few_calibration_traces", alpha)
+            return
+        self._admitted[new.req_id] = _Admitted(options.mode, len(prompt), alpha, float(threshold))
+        self._watch.start(new.req_id, prompt, threshold, forces=options.mode == "stop")
+
+    def _refuse(
+        self, request_id: str, prompt: int, reason: str, alpha: float | None = None
+    ) -> None:
+        self._admitted[request_id] = _Admitted("not_applied", prompt, alpha, np.inf, reason)
+
+    @property
+    def watching(self) -> bool:
+        """Whether any request is under watch: if not, a step costs nothing."""
+        return len(self._watch) > 0
+
+    def step(self, read: Callable[[], StepRows]) -> Forced | None:
+        """Advance all traces by the rows of one engine step; never raises."""
+        try:
+            return self._watch.step(read())
+        except Exception:  # fail open: the step is sampled as the model would have it
+            logger.exception("stopper: fault in a step; nothing is forced in it")
+            if self._journal is not None:
+                self._journal.count_fault("step")
+            return None
+
+    def _report(self, *, wait: bool) -> None:
+        for outcome in self._watch.outcomes(wait=wait):
+            if self._policy is None:
+                self._collected.append(outcome)
+                continue
+            admitted = self._admitted.pop(outcome.request_id, None)
+            if admitted is not None and self._journal is not None:
+                self._journal.add(self._record(outcome, admitted, running=False))
+                if outcome.failure:
+                    self._journal.count_fault(outcome.failure)
+                if outcome.non_finite:
+                    self._journal.count_fault("score_not_finite", outcome.non_finite)
+
+    def _leave(self, request_id: str) -> None:
+        self._watch.finish(request_id)
+        admitted = self._admitted.get(request_id)
+        if admitted is not None and admitted.reason is not None:
+            del self._admitted[request_id]
+            if self._journal is not None:
+                nothing = Outcome(request_id, 0, 0, None, float("nan"))
+                self._journal.add(self._record(nothing, admitted, running=False))
+
+    def _record(self, outcome: Outcome, admitted: _Admitted, *, running: bool) -> dict[str, Any]:
+        at = outcome.stop_position
+        if admitted.reason is not None:
+            decision, reason = admitted.mode, admitted.reason
+        elif outcome.failure:
+            decision, reason = "failed_open", outcome.failure
+        elif at is None:
+            decision = "not_stopped"
+            reason = "score_below_threshold" if outcome.cues else "no_cue"
+        else:
+            decision = "stopped" if admitted.mode == "stop" else "marked"
+            reason = "score_above_threshold"
+        label = next((cue.label for cue in outcome.seen if cue.position == at), None)
+        return {
+            "request_id": outcome.request_id,
+            "decision": decision,
+            "reason": reason,
+            "position": None if at is None else at - admitted.prompt_tokens + 1,
+            "score": None if at is None else outcome.stop_score,
+            "threshold": admitted.threshold if np.isfinite(admitted.threshold) else None,
+            "alpha": admitted.alpha,
+            "cue": None if label is None else self._labels[label - 1],
+            "cues": outcome.cues,
+            "cue_scores": [
+                [cue.position - admitted.prompt_tokens + 1, cue.score] for cue in outcome.seen
+            ],
+            "prompt_tokens": admitted.prompt_tokens,
+            "artifact": self._artifact,
+            "running": running,
+        }
+
+    def decisions(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest finished records and what is known of running requests.
+
+        A worker hears of a finished request only with the next scheduled step: the last ones of
+        an idle engine are still shown as running.
+        """
+        self._survive("report", lambda: self._report(wait=True))
+        if self._journal is None:
+            return []
+        running = [
+            self._record(outcome, self._admitted[outcome.request_id], running=True)
+            for outcome in self._watch.running()
+            if outcome.request_id in self._admitted
+        ]
+        return self._journal.recent(limit) + running
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Return all counters."""
+        return {} if self._journal is None else self._journal.counters()
+
+    def drain_collected(self) -> list[Outcome]:
+        """Hand over the cues and hidden states collected so far, of running requests as well."""
+        self._report(wait=True)
+        done, self._collected = self._collected, []
+        return done + list(self._watch.running())
+
+    def close(self) -> None:
+        """Write down what is still open and close the file."""
+        for request_id in [outcome.request_id for outcome in self._watch.running()]:
+            self._watch.finish(request_id)
+        self._survive("report", lambda: self._report(wait=True))
+        if self._journal is not None:
+            self._journal.close()
