@@ -85,7 +85,7 @@ class Probe:
         return np.where(finite, logit, np.nan).astype(np.float32)
 
     def to_tensors(self) -> dict[str, FloatArray]:
-        """Return the weights by name: ``layer.0.weight``, ``layer.0.bias``, ``layer.1.weight``..."""
+        """Return the weights by name: ``layer.0.weight``, ``layer.0.bias``, and so on."""
         named: dict[str, FloatArray] = {}
         for index, (weight, bias) in enumerate(self.layers):
             named[f"layer.{index}.weight"], named[f"layer.{index}.bias"] = weight, bias
