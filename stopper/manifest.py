@@ -14,7 +14,7 @@ from probes.spec import ProbeSpec
 from probes.validation import Count, Positive, Real, Record, Sha256, Text
 from stopper.cues import CueSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 Share = Annotated[float, Field(strict=True, gt=0.0, lt=1.0)]
 
@@ -111,6 +111,7 @@ def digest(fields: dict[str, Any]) -> str:
 
 def dump(manifest: Manifest) -> bytes:
     """Write a manifest as JSON with its digest, readable and ending in a newline."""
-    fields = manifest.model_dump(mode="json")
+    # Through JSON text: only there does pydantic spell infinities as strings.
+    fields = json.loads(manifest.model_dump_json())
     fields["digest"] = digest(fields)
     return (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
