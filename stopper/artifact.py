@@ -19,8 +19,9 @@ from probes.errors import ArtifactError, InputError
 from probes.network import Probe
 from probes.provenance import Closing, ModelFingerprint, fingerprint_files, sha256_text
 from probes.validation import parse, read_json
-from stopper import folders
+from stopper import consistency, folders
 from stopper import manifest as card
+from stopper.consistency import WORST
 from stopper.cues import CueAutomaton
 from stopper.manifest import SCHEMA_VERSION, CalibrationRecord, Manifest
 
@@ -35,7 +36,6 @@ MANIFEST = "manifest.json"
 TENSORS = ("probe.safetensors", "cues.safetensors", "calibration.safetensors", "splits.safetensors")
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_TENSOR_BYTES = 512 << 20
-WORST = "worst_scores"
 
 _AGAIN = "Make it again with `stopper train` and `stopper calibrate`, or copy it again"
 
@@ -70,9 +70,11 @@ class Artifact:
 
     def __post_init__(self) -> None:
         """Refuse parts that do not belong together."""
-        _check_parts(self)
-        _check_calibration(self)
-        _check_splits(self.splits)
+        consistency.check_parts(self.manifest, self.probe, self.cues)
+        consistency.check_calibration(
+            self.manifest.calibration, self.worst_scores, self.calibration_tensors
+        )
+        consistency.check_splits(self.splits)
 
     def mismatches(self, fingerprint: ModelFingerprint) -> list[str]:
         """Return one phrase per field in which a served model is not the artifact's.
@@ -99,11 +101,7 @@ class Artifact:
             If ``folder`` exists and is not an artifact, or a file would exceed the size limit.
         """
         target = Path(folder)
-        if target.exists() and not _is_artifact(target) and not folders.is_empty(target):
-            raise ArtifactError(
-                f"{target}: exists and is not an artifact (it has no {MANIFEST} of stopper's); "
-                "nothing was overwritten. Choose another folder"
-            )
+        check_target(target)
         contents = {name: dump_tensors(arrays) for name, arrays in self._arrays().items()}
         hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
         written = self.manifest.model_copy(update={"files": hashes})
@@ -181,6 +179,22 @@ class Artifact:
             text = str(problem)
             where = "" if text.startswith(str(root)) else f"{source}: "
             raise ArtifactError(f"{where}{text}. {_AGAIN}") from None
+
+
+def check_target(folder: str | Path) -> None:
+    """Refuse to write an artifact over something else.
+
+    Raises
+    ------
+    ArtifactError
+        If ``folder`` exists and is neither empty nor an artifact.
+    """
+    target = Path(folder)
+    if target.exists() and not _is_artifact(target) and not folders.is_empty(target):
+        raise ArtifactError(
+            f"{target}: exists and is not an artifact (it has no {MANIFEST} of stopper's); "
+            "nothing was overwritten. Choose another folder"
+        )
 
 
 def read_manifest(folder: str | Path) -> Manifest:
@@ -263,49 +277,3 @@ def _is_artifact(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(fields, dict) and {"schema_version", "stopper_version"} <= fields.keys()
-
-
-def _check_parts(artifact: Artifact) -> None:
-    card_probe = artifact.manifest.probe
-    spec = artifact.probe.spec if artifact.probe else None
-    if card_probe != spec:
-        raise ArtifactError(f"the manifest's probe is {card_probe}, the weights' spec is {spec}")
-    card_cues = artifact.manifest.cues
-    cues = artifact.cues.spec if artifact.cues else None
-    if card_cues != cues:
-        raise ArtifactError(f"the manifest's cues are {card_cues}, the matcher's are {cues}")
-
-
-def _check_calibration(artifact: Artifact) -> None:
-    record, worst = artifact.manifest.calibration, artifact.worst_scores
-    for name, array in artifact.calibration_tensors.items():
-        if array.dtype.kind == "f" and np.isnan(array).any():
-            raise ArtifactError(f"calibration tensor {name} holds NaN")
-    if record is None:
-        if worst is not None:
-            raise ArtifactError(f"{WORST} without a calibration record in the manifest")
-        return
-    if worst is None:
-        if record.method != "lynx":
-            raise ArtifactError(f"method {record.method} without {WORST}")
-        return
-    if worst.dtype != np.float32 or worst.ndim != 1:
-        raise ArtifactError(f"{WORST} is {worst.dtype} {list(worst.shape)}, not float32 [n]")
-    if worst.size != record.n_units:
-        raise ArtifactError(f"{WORST} holds {worst.size} units, the manifest {record.n_units}")
-    if np.isnan(worst).any() or np.isposinf(worst).any():
-        raise ArtifactError(f"{WORST} holds NaN or +infinity")
-    if (worst[1:] < worst[:-1]).any():
-        raise ArtifactError(f"{WORST} is not in ascending order")
-
-
-def _check_splits(splits: Mapping[str, npt.NDArray[np.uint64]]) -> None:
-    seen: dict[int, str] = {}
-    for name, groups in splits.items():
-        if groups.dtype != np.uint64 or groups.ndim != 1:
-            raise ArtifactError(
-                f"split {name} is {groups.dtype} {list(groups.shape)}, not uint64 [n]"
-            )
-        for group in groups.tolist():
-            if seen.setdefault(group, name) != name:
-                raise ArtifactError(f"a prompt is in both splits {seen[group]} and {name}")

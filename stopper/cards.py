@@ -1,0 +1,133 @@
+"""What a person reads about an artifact: rich tables made from its manifest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from stopper.manifest import Manifest
+from stopper.policy import StopPolicy
+
+ALPHAS = (0.01, 0.02, 0.03, 0.05, 0.10, 0.20)
+"""Tolerated shares for which the thresholds are shown."""
+
+_METRICS = {
+    "auroc": "AUROC (0.5 is chance)",
+    "auprc": "AUPRC (chance is the positive share)",
+    "positive_share": "positive share",
+    "brier": "Brier score",
+    "ece": "expected calibration error",
+    "n": "cues",
+}
+
+
+def card(manifest: Manifest, expired: bool) -> Table:
+    """Return the artifact's identity as a two-column table."""
+    table = _pairs("artifact")
+    created = f"{manifest.created:%Y-%m-%d %H:%M %Z}, stopper {manifest.stopper_version}"
+    table.add_row("created", escape(created))
+    if manifest.expires is not None:
+        when = f"{manifest.expires:%Y-%m-%d %H:%M %Z}"
+        table.add_row("expires", f"[red]{when}: EXPIRED[/red]" if expired else when)
+    model = manifest.model
+    if model is None:
+        table.add_row("model", "none: made from scores, cannot be served")
+    else:
+        table.add_row(
+            "model",
+            escape(
+                f"{model.model} ({model.architecture}, {model.num_layers} layers of "
+                f"{model.hidden_size}, {model.dtype}"
+                + (f", {model.quantization})" if model.quantization else ")")
+            ),
+        )
+    if manifest.probe is not None:
+        probe = manifest.probe
+        layers = ", ".join(map(str, probe.layers))
+        inside = f" {list(probe.hidden_dims)}" if probe.hidden_dims else ""
+        shaping = f"rise, weight {probe.rise_weight:g}" if probe.shaping == "rise" else "raw"
+        table.add_row("probe", escape(f"{probe.kind}{inside}, layers {layers}, shaping {shaping}"))
+    if manifest.cues is not None:
+        table.add_row("cues", escape(", ".join(manifest.cues.labels)))
+    if manifest.closing is not None:
+        closing = manifest.closing
+        prompt = f", then {closing.answer_prompt!r}" if closing.answer_prompt else ""
+        table.add_row("closing", escape(f"ids {list(closing.end_ids)}{prompt}"))
+    if manifest.sampling:
+        pairs = (f"{name} {value}" for name, value in manifest.sampling.items())
+        table.add_row("sampling", escape(", ".join(pairs)))
+    return table
+
+
+def calibration_table(manifest: Manifest) -> Table | None:
+    """Return how the promise was made; None before calibration."""
+    record = manifest.calibration
+    if record is None:
+        return None
+    table = _pairs("calibration")
+    confidence = f", confidence {record.confidence:g}" if record.confidence is not None else ""
+    table.add_row("method", f"{record.method}{confidence}")
+    table.add_row("loss", record.loss)
+    rollouts = f", up to {record.rollouts} traces a prompt" if record.rollouts > 1 else ""
+    table.add_row(
+        "made on", f"{record.n_units} prompts, {record.n_traces} traces, {record.n_cues} cues"
+        f"{rollouts}",
+    )  # fmt: skip
+    table.add_row("alpha", f"{record.alpha:g} (threshold {record.threshold:.6g})")
+    table.add_row("promise", escape(record.promise))
+    return table
+
+
+def thresholds(policy: StopPolicy) -> dict[float, float]:
+    """Return the exact threshold per alpha of :data:`ALPHAS`; +inf where traces are too few."""
+    return {alpha: float(policy.threshold(alpha)) for alpha in ALPHAS}
+
+
+def threshold_table(policy: StopPolicy) -> Table:
+    """Return the thresholds that a request may choose by its own alpha."""
+    table = Table(title="thresholds", title_justify="left")
+    table.add_column("alpha", justify="right")
+    table.add_column("stop above", justify="right")
+    for alpha, value in thresholds(policy).items():
+        shown = "never: too few traces" if value == math.inf else f"{value:.6g}"
+        table.add_row(f"{alpha:g}", shown)
+    return table
+
+
+def training_tables(manifest: Manifest) -> list[Table]:
+    """Return how the probe did on held-out prompts, and what it was fitted on."""
+    training: Mapping[str, Any] = manifest.training
+    held_out = training.get("held_out")
+    if not isinstance(held_out, dict):
+        return []
+    quality = _pairs(f"held-out prompts, label {escape(str(training.get('label')))!r}")
+    for name, title in _METRICS.items():
+        value = held_out.get(name)
+        shown = "none" if value is None else str(value) if name == "n" else f"{value:.4f}"
+        quality.add_row(title, shown)
+    made = _pairs("fitted on")
+    for name in ("traces", "cues", "unlabelled_cues"):
+        made.add_row(name.replace("_", " "), str(training.get(name)))
+    groups = training.get("groups")
+    if isinstance(groups, dict):
+        made.add_row("prompts", ", ".join(f"{name} {count}" for name, count in groups.items()))
+    fit = training.get("fit")
+    if isinstance(fit, dict):
+        pairs = (f"{name.replace('_', ' ')} {_short(value)}" for name, value in fit.items())
+        made.add_row("fit", escape(", ".join(pairs)))
+    return [quality, made]
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _pairs(title: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    return table

@@ -1,0 +1,79 @@
+"""Whether the parts of an artifact belong together; each refusal says which do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from calibration.risk import threshold
+from probes.errors import ArtifactError
+from probes.network import Probe
+from stopper.cues import CueAutomaton
+from stopper.manifest import CalibrationRecord, Manifest
+
+WORST = "worst_scores"
+"""Name of the calibration scores among an artifact's tensors."""
+
+
+def check_parts(manifest: Manifest, probe: Probe | None, cues: CueAutomaton | None) -> None:
+    """Refuse weights or a cue matcher of another spec than the manifest's."""
+    spec = probe.spec if probe else None
+    if manifest.probe != spec:
+        raise ArtifactError(f"the manifest's probe is {manifest.probe}, the weights' is {spec}")
+    matched = cues.spec if cues else None
+    if manifest.cues != matched:
+        raise ArtifactError(f"the manifest's cues are {manifest.cues}, the matcher's {matched}")
+
+
+def check_calibration(
+    record: CalibrationRecord | None,
+    worst: npt.NDArray[np.float32] | None,
+    further: Mapping[str, npt.NDArray[Any]],
+) -> None:
+    """Refuse scores that are malformed, unsorted, or do not give the recorded threshold."""
+    for name, array in further.items():
+        if name == WORST:
+            raise ArtifactError(f"{WORST} has a field of its own; not a calibration tensor")
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ArtifactError(f"calibration tensor {name} holds NaN")
+    if record is None:
+        if worst is not None or further:
+            raise ArtifactError("calibration tensors without a calibration record in the manifest")
+        return
+    if worst is None:
+        if record.method != "lynx":
+            raise ArtifactError(f"method {record.method} without {WORST}")
+        return
+    if worst.dtype != np.float32 or worst.ndim != 1:
+        raise ArtifactError(f"{WORST} is {worst.dtype} {list(worst.shape)}, not float32 [n]")
+    if worst.size != record.n_units:
+        raise ArtifactError(f"{WORST} holds {worst.size} units, the manifest {record.n_units}")
+    if np.isnan(worst).any() or np.isposinf(worst).any():
+        raise ArtifactError(f"{WORST} holds NaN or +infinity")
+    if (worst[1:] < worst[:-1]).any():
+        raise ArtifactError(f"{WORST} is not in ascending order")
+    if record.method != "lynx":
+        again = threshold(worst, record.alpha, record.method, record.confidence or 0.9)
+        if again != record.threshold:
+            raise ArtifactError(
+                f"{WORST} gives the threshold {again} at alpha {record.alpha:g}, the manifest says "
+                f"{record.threshold}"
+            )
+
+
+def check_splits(splits: Mapping[str, npt.NDArray[np.uint64]]) -> None:
+    """Refuse splits that share a prompt."""
+    names = list(splits)
+    for name, groups in splits.items():
+        if groups.dtype != np.uint64 or groups.ndim != 1:
+            raise ArtifactError(
+                f"split {name} is {groups.dtype} {list(groups.shape)}, not uint64 [n]"
+            )
+    for index, name in enumerate(names):
+        for other in names[:index]:
+            shared = np.intersect1d(splits[name], splits[other]).size
+            if shared:
+                raise ArtifactError(f"{shared} prompts are in both splits {other} and {name}")
