@@ -56,9 +56,7 @@ def _refusals(facts: EngineFacts, layers: tuple[int, ...]) -> Iterator[str]:
     if facts.diffusion:
         yield "a diffusion model has no thinking tokens"
     if facts.batch_sharded_sampling:
-        yield (
-            "--enable-batch-sharded-sampling splits a request's state over ranks; turn it off"
-        )
+        yield ("--enable-batch-sharded-sampling splits a request's state over ranks; turn it off")
     if facts.prefill_context_parallel > 1:
         yield "prefill context parallelism reorders the rows stopper reads; set it to 1"
     if facts.adaptive_verification:

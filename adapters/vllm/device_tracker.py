@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from probes.torch_network import TorchProbe, shape_scores
-from stopper.cues import CueAutomaton
+from stopper.cues import NEUTRAL_CLASS, CueAutomaton, interval_fires
 
 RING = 64
 _NEVER = torch.iinfo(torch.int64).max // 2
@@ -44,6 +44,7 @@ class DeviceTracker:
         Requests watched at once; `grow` adds more.
     device
         Where the engine's tensors live.
+
     """
 
     def __init__(
@@ -125,7 +126,6 @@ class DeviceTracker:
             setattr(self, name, torch.cat([old[:-1], more, old[-1:]]))
         self.trash += added
 
-    @torch.no_grad()
     def step(
         self,
         slots: torch.Tensor,
@@ -148,16 +148,17 @@ class DeviceTracker:
         -------
         mask bool [n], tokens int64 [n]
             Where to force, and what.
+
         """
         before = (positions - 1) % RING
-        entry = self._state[slots, before] * self._classes + self._class[
-            torch.where(tokens < self._class.shape[0], tokens, 0)
-        ]
+        known = tokens < self._class.shape[0]
+        column = torch.where(known, self._class[torch.where(known, tokens, 0)], NEUTRAL_CLASS)
+        entry = self._state[slots, before] * self._classes + column
         state = self._next[entry]
         cue = self._fires[entry]
         produced = positions - self._prompt_len[slots] + 1
         if self._interval:
-            cue = cue | (self._inside[state] & (produced % self._interval == 0))
+            cue = cue | interval_fires(self._interval, produced, self._inside[state])
         stop = self._stop[slots, before]
         cue = cue & (produced > 0) & (stop == _NEVER)
 

@@ -17,6 +17,7 @@ def model_fingerprint(vllm_config: Any) -> ModelFingerprint:
     ------
     UnsupportedError
         If the tokenizer has no `tokenizer.json`, so that cues could not be matched by id.
+
     """
     model = vllm_config.model_config
     files = fingerprint_files(tokenizer_folder(model))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probes.network import Probe
-from stopper.cues import CueAutomaton
+from stopper.cues import NEUTRAL_CLASS, CueAutomaton
 
 # Positions that a trace can fall back: draft tokens of one step plus tokens in flight.
 RING = 64
@@ -86,6 +86,7 @@ class HostTracker:
         Token ids that close the thinking and open the answer.
     keep_hidden
         Keep each cue's hidden state, float32 [d]; for collection.
+
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class HostTracker:
         self._inside = automaton.inside.tolist()
         self._interval = automaton.interval
         self._interval_label = len(automaton.labels)
-        self._state_after = automaton.state_after
+        self._prompt_state = automaton.prompt_state
         self._probe = probe
         self._weight = np.float32(rise_weight)
         self._force = force_ids
@@ -112,7 +113,7 @@ class HostTracker:
 
     def start(self, request: TrackedRequest, prompt_ids: list[int]) -> None:
         """Set the automaton by the prompt, all but its last token, which the engine feeds."""
-        state = self._state_after(prompt_ids[:-1])
+        state = self._prompt_state(prompt_ids[:-1])
         request.states[(request.prompt_len - 2) & _MASK] = state
 
     def step(
@@ -136,6 +137,7 @@ class HostTracker:
         -------
         list of (row, token)
             Logit rows whose next token is to be forced.
+
         """
         forced: list[tuple[int, int]] = []
         for row, request, token, position in rows:
@@ -143,7 +145,7 @@ class HostTracker:
                 continue
             try:
                 state = request.states[(position - 1) & _MASK]
-                token_class = self._class[token] if token < len(self._class) else 0
+                token_class = self._class[token] if token < len(self._class) else NEUTRAL_CLASS
                 label = self._fires[state][token_class]
                 state = self._next[state][token_class]
                 request.states[position & _MASK] = state

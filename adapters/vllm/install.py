@@ -65,6 +65,7 @@ def install(vllm_config: Any, runner: Any, *, reports: bool) -> Installed:
     ------
     UnsupportedError, ArtifactError
         The engine then does not start, and says why.
+
     """
     settings = PluginSettings.from_additional_config(vllm_config.additional_config)
     assert settings is not None
@@ -80,9 +81,10 @@ def install(vllm_config: Any, runner: Any, *, reports: bool) -> Installed:
         policy=plan.policy,
         alpha=plan.alpha,
         answer_prompt=plan.answer_prompt,
-        labels=(*plan.automaton.labels, f"every {plan.automaton.interval}"),
+        labels=plan.automaton.labels,
         artifact=plan.name,
         journal=Journal(settings.decisions) if reports else None,
+        keeps=reports and (plan.policy is None or settings.keep_hidden),
     )
     logger.info(
         "stopper: %s, layers %s of %d, %s",
@@ -170,15 +172,15 @@ def _watch(plan: _Plan, settings: PluginSettings, device: torch.device, max_seqs
     kind = settings.tracker
     if kind == "auto":
         # Only the host keeps hidden states; a collection may wait for them, serving may not.
-        kind = "host" if device.type == "cpu" or plan.probe is None else "device"
-    if kind == "host" or plan.probe is None:
+        kind = "host" if device.type == "cpu" else "device"
+    if kind == "host" or plan.probe is None or settings.keep_hidden:
         return HostWatch(
             HostTracker(
                 plan.automaton,
                 plan.probe,
                 rise_weight=weight,
                 force_ids=plan.force_ids,
-                keep_hidden=plan.probe is None,
+                keep_hidden=plan.probe is None or settings.keep_hidden,
             )
         )
     tracker = DeviceTracker(
@@ -189,4 +191,4 @@ def _watch(plan: _Plan, settings: PluginSettings, device: torch.device, max_seqs
         slots=2 * max_seqs,
         device=device,
     )
-    return DeviceWatch(tracker, plan.automaton.state_after)
+    return DeviceWatch(tracker, plan.automaton.prompt_state)

@@ -21,6 +21,7 @@ class Journal:
     ----------
     path
         JSONL file to append to; None keeps the last `KEPT` records in memory only.
+
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -48,9 +49,7 @@ class Journal:
                 self._file.flush()
             except OSError as error:
                 self.fail_open["decisions_file"] += 1
-                logger.error(
-                    "stopper: %s: %s; decisions stay in memory only", self._path, error
-                )
+                logger.error("stopper: %s: %s; decisions stay in memory only", self._path, error)
                 self._file = None
 
     def count_fault(self, cause: str, times: int = 1) -> None:
@@ -62,8 +61,9 @@ class Journal:
         return list(self._records.values())[-limit:] if limit > 0 else []
 
     def find(self, request_id: str) -> dict[str, Any] | None:
-        """Return one request's record. The server's response id finds it as well: the engine
-        appends a dash and eight characters to it.
+        """Return one request's record.
+
+        The server's response id finds it as well: the engine appends a dash and eight characters.
         """
         found = self._records.get(request_id)
         if found is not None:

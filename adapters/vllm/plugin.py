@@ -78,6 +78,7 @@ def check(vllm_config: Any, settings: PluginSettings, worker_cls: str) -> None:
     ------
     UnsupportedError, ArtifactError, TooFewTraces
         One sentence each, with the remedy.
+
     """
     from adapters.vllm.compatibility import refusals
     from adapters.vllm.fingerprint import engine_facts, model_fingerprint

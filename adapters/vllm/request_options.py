@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class RequestOptions:
         InputError
             An unknown `stopper*` key, a mode that is not 0, 1 or "audit", or an alpha outside
             (0, 1). The server answers it with HTTP 400.
+
         """
         args = extra_args or {}
         for key in args:
@@ -51,10 +53,8 @@ def _alpha(value: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, str):
-        try:
+        with contextlib.suppress(ValueError):  # what is no number is refused below
             value = float(value)
-        except ValueError:
-            pass
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(f"vllm_xargs: stopper_alpha={value!r} is no number between 0 and 1")
     if not 0.0 < value < 1.0:

@@ -34,6 +34,7 @@ class StepRows:
         Per probed layer float [*, hidden_size]; row r of the step is `source[index[r]]`.
     index
         int64 [rows] into every source.
+
     """
 
     request_ids: Sequence[str]

@@ -49,6 +49,9 @@ class Session:
         Short name of the artifact for the report.
     journal
         None on ranks that decide alike but do not report.
+    keeps
+        Keep what was seen of every trace for `drain_collected`.
+
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Session:
         labels: tuple[str, ...],
         artifact: str,
         journal: Journal | None,
+        keeps: bool,
     ) -> None:
         self._watch = watch
         self._policy = policy
@@ -69,20 +73,21 @@ class Session:
         self._labels = labels
         self._artifact = artifact
         self._journal = journal
+        self._keeps = keeps
         self._admitted: dict[str, _Admitted] = {}
         self._collected: list[Outcome] = []
 
     def admit(self, scheduler_output: Any) -> None:
         """Take in new requests and take leave of finished ones; never raises."""
         for new in scheduler_output.scheduled_new_reqs:
-            self._survive("admit", lambda new=new: self._admit(new))
+            self._survive("admit", self._admit, new)
         for request_id in scheduler_output.finished_req_ids:
-            self._survive("finish", lambda request_id=request_id: self._leave(request_id))
-        self._survive("report", lambda: self._report(wait=False))
+            self._survive("finish", self._leave, request_id)
+        self._survive("report", self._report)
 
-    def _survive(self, cause: str, call: Callable[[], object]) -> None:
+    def _survive(self, cause: str, call: Callable[..., object], *args: object) -> None:
         try:
-            call()
+            call(*args)
         except Exception:  # fail open: the engine must not notice
             logger.exception("stopper: fault in %s; the request goes on unstopped", cause)
             if self._journal is not None:
@@ -142,11 +147,10 @@ class Session:
                 self._journal.count_fault("step")
             return None
 
-    def _report(self, *, wait: bool) -> None:
+    def _report(self, wait: bool = False) -> None:
         for outcome in self._watch.outcomes(wait=wait):
-            if self._policy is None:
+            if self._keeps:
                 self._collected.append(outcome)
-                continue
             admitted = self._admitted.pop(outcome.request_id, None)
             if admitted is not None and self._journal is not None:
                 self._journal.add(self._record(outcome, admitted, running=False))
@@ -201,7 +205,7 @@ class Session:
         A worker hears of a finished request only with the next scheduled step: the last ones of
         an idle engine are still shown as running.
         """
-        self._survive("report", lambda: self._report(wait=True))
+        self._survive("report", self._report, True)
         if self._journal is None:
             return []
         running = [
@@ -216,15 +220,15 @@ class Session:
         return {} if self._journal is None else self._journal.counters()
 
     def drain_collected(self) -> list[Outcome]:
-        """Hand over the cues and hidden states collected so far, of running requests as well."""
-        self._report(wait=True)
+        """Hand over the cues and hidden states kept so far, of running requests as well."""
+        self._report(True)
         done, self._collected = self._collected, []
-        return done + list(self._watch.running())
+        return done + list(self._watch.running()) if self._keeps else []
 
     def close(self) -> None:
         """Write down what is still open and close the file."""
         for request_id in [outcome.request_id for outcome in self._watch.running()]:
             self._watch.finish(request_id)
-        self._survive("report", lambda: self._report(wait=True))
+        self._survive("report", self._report, True)
         if self._journal is not None:
             self._journal.close()

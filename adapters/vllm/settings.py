@@ -34,10 +34,13 @@ class PluginSettings(BaseModel):
     tracker
         "host" reads tokens on the host, "device" never synchronises; "auto" picks host on CPU
         engines and device on accelerators.
+    keep_hidden
+        Keep the hidden states at cues until they are asked for; for offline comparison.
     collect
         Set by `stopper collect` only; excludes `artifact`.
     artifact_sha256
         Filled in at start; puts the artifact's content into vLLM's compile-cache key.
+
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +49,7 @@ class PluginSettings(BaseModel):
     alpha: float | None = Field(default=None, gt=0.0, lt=1.0)
     decisions: Path | None = None
     tracker: Literal["auto", "host", "device"] = "auto"
+    keep_hidden: bool = False
     collect: CollectSettings | None = None
     artifact_sha256: str | None = None
 
@@ -63,6 +67,7 @@ class PluginSettings(BaseModel):
         ------
         InputError
             Unknown keys or bad values, each named with its field.
+
         """
         raw: Any = additional.get("stopper") if isinstance(additional, dict) else None
         if raw is None:

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 
 class ForcingProcessor(LogitsProcessor):  # type: ignore[misc,unused-ignore]
-    """Writes what the worker decided before sampling. It runs after grammar and penalties, on a
-    copy of the logits: raw log-probabilities stay the model's own.
+    """Writes what the worker decided before sampling.
+
+    It runs after grammar and penalties, on a copy of the logits: raw log-probabilities stay the
+    model's own.
     """
 
     forced: Forced | None

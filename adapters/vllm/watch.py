@@ -120,8 +120,7 @@ class HostWatch:
             return [
                 (row, request, token, position)
                 for row, (request_id, token, position) in enumerate(fed)
-                if (request := known.get(request_id)) is not None
-                and (live is None or live[row])
+                if (request := known.get(request_id)) is not None and (live is None or live[row])
             ]
         tokens, positions = rows.tokens.tolist(), rows.positions.tolist()
         tracked = []
@@ -179,9 +178,9 @@ class HostWatch:
 class DeviceWatch:
     """`Watch` over a `DeviceTracker`: slots by request id, summaries copied off the step."""
 
-    def __init__(self, tracker: DeviceTracker, state_after: StateAfter) -> None:
+    def __init__(self, tracker: DeviceTracker, prompt_state: PromptState) -> None:
         self._tracker = tracker
-        self._state_after = state_after
+        self._prompt_state = prompt_state
         self._slots: dict[str, int] = {}
         self._prompt_lens: dict[str, int] = {}
         self._free = list(range(tracker.trash))
@@ -206,7 +205,7 @@ class DeviceWatch:
         self._slots[request_id] = slot
         self._prompt_lens[request_id] = len(prompt_ids)
         self._last_slots = None
-        state = self._state_after(prompt_ids[:-1])
+        state = self._prompt_state(prompt_ids[:-1])
         self._tracker.start(slot, len(prompt_ids), state, float(threshold), forces=forces)
 
     def knows(self, request_id: str, prompt_len: int) -> bool:
@@ -221,9 +220,7 @@ class DeviceWatch:
         trash = self._tracker.trash
         slots = [self._slots.get(request_id, trash) for request_id in ids]
         if rows.live is not None:
-            slots = [
-                slot if live else trash for slot, live in zip(slots, rows.live, strict=True)
-            ]
+            slots = [slot if live else trash for slot, live in zip(slots, rows.live, strict=True)]
         found = torch.tensor(slots, dtype=torch.int64)
         if self._tracker.device.type == "cuda":
             found = found.pin_memory()
@@ -298,8 +295,8 @@ class DeviceWatch:
             yield self._outcome(request_id, self._tracker.pack(slot).cpu())
 
 
-class StateAfter(Protocol):
-    """`CueAutomaton.state_after`."""
+class PromptState(Protocol):
+    """`CueAutomaton.prompt_state`."""
 
-    def __call__(self, token_ids: list[int], /) -> int:
-        """Return the automaton's state after these tokens."""
+    def __call__(self, prompt_ids: list[int], /) -> int:
+        """Return the automaton's state after a prompt."""

@@ -10,7 +10,6 @@ from vllm.platforms import current_platform
 
 from adapters.vllm.install import Installed, install
 from adapters.vllm.rows import v1_rows, v2_rows
-from adapters.vllm.watch import Outcome
 
 if TYPE_CHECKING or not current_platform.is_cpu():
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
@@ -18,6 +17,8 @@ else:
     from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
 
 logger = logging.getLogger(__name__)
+
+CollectedTrace = tuple[str, list[int], list[int], list[float], bytes]
 
 
 class StopperWorker(PlatformWorker):  # type: ignore[misc,unused-ignore]
@@ -44,18 +45,17 @@ class StopperWorker(PlatformWorker):  # type: ignore[misc,unused-ignore]
             self._forcing = ForcingProcessor()
             self.model_runner.sampler.logits_processors.append(self._forcing)
 
-    @torch.inference_mode()
     def execute_model(self, scheduler_output: Any) -> Any:
         """Admit this step's new requests, then run the model."""
         if self._stopper is not None:
             self._stopper.session.admit(scheduler_output)
         return super().execute_model(scheduler_output)
 
-    @torch.inference_mode()
     def sample_tokens(self, grammar_output: Any) -> Any:
         """Advance the traces by this step's rows, force what was decided, then sample."""
         if self._stopper is not None and self._stopper.session.watching:
-            self._before_sampling(self._stopper)
+            with torch.inference_mode():
+                self._before_sampling(self._stopper)
         return super().sample_tokens(grammar_output)
 
     def _before_sampling(self, installed: Installed) -> None:
@@ -79,9 +79,23 @@ class StopperWorker(PlatformWorker):  # type: ignore[misc,unused-ignore]
         """RPC: counters by name and label."""
         return {} if self._stopper is None else self._stopper.session.counters()
 
-    def stopper_collected(self) -> list[Outcome]:
-        """RPC: cues with their hidden states since the last call (collection only)."""
-        return [] if self._stopper is None else self._stopper.session.drain_collected()
+    def stopper_collected(self) -> list[CollectedTrace]:
+        """RPC: the cues kept since the last call, with hidden states as float32 bytes.
+
+        Plain types: vLLM carries nothing else between processes without unsafe serialization.
+        """
+        if self._stopper is None:
+            return []
+        return [
+            (
+                outcome.request_id,
+                [cue.position for cue in outcome.seen],
+                [cue.label for cue in outcome.seen],
+                [cue.score for cue in outcome.seen],
+                b"".join(cue.hidden.tobytes() for cue in outcome.seen if cue.hidden is not None),
+            )
+            for outcome in self._stopper.session.drain_collected()
+        ]
 
     def shutdown(self) -> None:
         """Write down what is open, then shut down."""

@@ -1,0 +1,190 @@
+"""`stopper collect`: prompts in, traces with cues, hidden states and forced answers out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapters.vllm.engine import EngineOptions, start_engine
+from adapters.vllm.fingerprint import engine_facts, model_fingerprint
+from adapters.vllm.generation import Sampling, force_answers, generate
+from adapters.vllm.labelling import record
+from adapters.vllm.prompts import Prompt
+from adapters.vllm.settings import CollectSettings, PluginSettings
+from calibration.records import TraceMeta
+from probes.provenance import Closing
+from probes.spec import default_layers
+from stopper.cues import CueAutomaton, CueSpec
+from stopper.errors import InputError
+
+if TYPE_CHECKING:
+    from calibration.traces import TraceWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Markers:
+    """Texts around the thinking and after it.
+
+    `answer_prompt` is put in the model's mouth once the thinking is closed, when labels are
+    collected and when the plugin stops alike; empty lets the model answer by itself.
+    """
+
+    think_start: str = "<think>"
+    think_end: str = "</think>"
+    answer_prompt: str = "\n\nFinal Answer: \\boxed{"
+    max_answer_tokens: int = 64
+
+    def closing(self, tokenizer: Any) -> Closing:
+        """Encode for this model."""
+        return Closing(
+            end_ids=tuple(encode(tokenizer, self.think_end)),
+            answer_prompt=self.answer_prompt,
+            answer_prompt_ids=tuple(encode(tokenizer, self.answer_prompt)),
+            max_answer_tokens=self.max_answer_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to collect and how."""
+
+    engine: EngineOptions
+    sampling: Sampling
+    markers: Markers
+    words: tuple[str, ...]
+    interval: int | None
+    paragraph: bool
+    layers: str | None
+    rollouts: int
+    batch: int
+
+
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """Encode a text alone, without special tokens around it."""
+    return list(tokenizer.encode(text, add_special_tokens=False)) if text else []
+
+
+def parse_layers(text: str | None, depth: int) -> tuple[int, ...]:
+    """Read "9,16,last"; None chooses by depth (`probes.spec.default_layers`).
+
+    Raises
+    ------
+    InputError
+        A part that is no layer of this model.
+
+    """
+    if text is None:
+        return default_layers(depth)
+    found = set()
+    for part in text.split(","):
+        name = part.strip()
+        layer = depth if name == "last" else int(name) if name.isdigit() else 0
+        if not 1 <= layer <= depth:
+            raise InputError(f"--layers: {name!r} is no layer of this model; 1 to {depth}, or last")
+        found.add(layer)
+    return tuple(sorted(found))
+
+
+def collect(job: Job, prompts: list[Prompt], out: Path) -> int:
+    """Collect traces into a store; resumes where an earlier run stopped.
+
+    Returns
+    -------
+    Number of traces that were added.
+
+    """
+    from tqdm import tqdm
+    from transformers import AutoConfig, AutoTokenizer
+
+    from calibration.traces import TraceWriter
+
+    tokenizer = AutoTokenizer.from_pretrained(job.engine.model)
+    depth = int(AutoConfig.from_pretrained(job.engine.model).get_text_config().num_hidden_layers)
+    layers = parse_layers(job.layers, depth)
+    spec = CueSpec(
+        words=job.words,
+        interval=job.interval,
+        paragraph=job.paragraph,
+        think_start_ids=tuple(encode(tokenizer, job.markers.think_start)),
+        think_end_ids=tuple(encode(tokenizer, job.markers.think_end)),
+    )
+    llm = start_engine(
+        job.engine, PluginSettings(collect=CollectSettings(layers=layers, cues=spec))
+    )
+    config = llm.llm_engine.vllm_config
+    model, facts = model_fingerprint(config), engine_facts(config, "auto")
+    closing = job.markers.closing(tokenizer)
+    meta = TraceMeta(
+        model=model,
+        layers=layers,
+        hidden_size=model.hidden_size,
+        cues=spec.model_dump(mode="json"),
+        closing=closing,
+        sampling={
+            "temperature": job.sampling.temperature,
+            "top_p": job.sampling.top_p,
+            "top_k": job.sampling.top_k,
+            "max_tokens": job.sampling.max_tokens,
+            "seed": job.sampling.seed,
+        },
+        engine={"vllm": facts.vllm_version, "runner": facts.runner, "device": facts.device},
+    )
+    automaton = CueAutomaton.build(tokenizer, spec)
+    with TraceWriter(out, meta, part_traces=job.batch) as writer:
+        _save_cues(automaton, out)
+        done = writer.done_ids()
+        todo = [
+            (name, prompt)
+            for prompt in prompts
+            for rollout in range(job.rollouts)
+            if (name := f"{prompt.id}#{rollout}") not in done
+        ]
+        total = len(prompts) * job.rollouts
+        with tqdm(total=total, initial=total - len(todo), unit="trace", desc="collect") as bar:
+            for start in range(0, len(todo), job.batch):
+                part = todo[start : start + job.batch]
+                _collect_batch(llm, job, part, closing, automaton, tokenizer, writer)
+                bar.update(len(part))
+    return len(todo)
+
+
+def _collect_batch(
+    llm: Any,
+    job: Job,
+    part: list[tuple[str, Prompt]],
+    closing: Closing,
+    automaton: CueAutomaton,
+    tokenizer: Any,
+    writer: TraceWriter,
+) -> None:
+    ids = [prompt.token_ids(tokenizer) for _, prompt in part]
+    params = [job.sampling.params(name, 1) for name, _ in part]
+    traces = generate(llm, ids, params, closing.end_ids)
+    forced = force_answers(llm, traces, closing, job.sampling)
+    for (name, prompt), trace, answers in zip(part, traces, forced, strict=True):
+        width = writer.meta.width
+        writer.append(
+            record(name, prompt, trace, answers, closing, automaton.labels, tokenizer, width)
+        )
+    writer.flush()
+
+
+def _save_cues(automaton: CueAutomaton, out: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file(automaton.to_tensors(), out / "cues.safetensors")
+
+
+def generation_defaults(model: str) -> dict[str, Any]:
+    """Read the model's own sampling defaults (`generation_config.json`), as vLLM serves it."""
+    from transformers import GenerationConfig
+
+    try:
+        config = GenerationConfig.from_pretrained(model).to_diff_dict()
+    except OSError:
+        return {}
+    known = ("temperature", "top_p", "top_k")
+    found: dict[str, Any] = json.loads(json.dumps({k: config[k] for k in known if k in config}))
+    return found

@@ -1,0 +1,86 @@
+"""The `stopper` subcommands that need vLLM; found by the program through entry points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_MODEL_HELP = "Model folder or hub id, as for `vllm serve`."
+_DTYPE_HELP = "As served: a promise holds for one dtype."
+
+
+def collect(
+    model: Annotated[str, typer.Argument(help=_MODEL_HELP)],
+    prompts: Annotated[
+        Path,
+        typer.Option(
+            help="JSONL, one prompt a line: {id, messages | prompt, group?, answer?, level?}."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the trace store; resumes if it exists.")],
+    limit: Annotated[int | None, typer.Option(help="Take only the first N prompts.")] = None,
+    rollouts: Annotated[int, typer.Option(help="Traces per prompt.", min=1)] = 1,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Hidden layers, such as 9,16,last; chosen by depth if left out."),
+    ] = None,
+    cue: Annotated[
+        list[str] | None, typer.Option(help="Cue word; repeatable. Default: LYNX's three.")
+    ] = None,
+    every: Annotated[int | None, typer.Option(help="Also a cue at every N-th token.")] = None,
+    paragraph: Annotated[bool, typer.Option(help="Also a cue at each paragraph's end.")] = False,
+    think_start: Annotated[str, typer.Option(help="Text that opens the thinking.")] = "<think>",
+    think_end: Annotated[str, typer.Option(help="Text that closes the thinking.")] = "</think>",
+    answer_prompt: Annotated[
+        str, typer.Option(help="Forced after the closing; '' lets the model answer by itself.")
+    ] = "\n\nFinal Answer: \\boxed{",
+    max_answer_tokens: Annotated[int, typer.Option(help="Longest forced answer.", min=1)] = 64,
+    max_tokens: Annotated[int, typer.Option(help="Longest full output.", min=1)] = 12_000,
+    temperature: Annotated[float | None, typer.Option(help="Default: the model's own.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Default: the model's own.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Default: the model's own.")] = None,
+    seed: Annotated[int, typer.Option(help="Fixes every request's noise.")] = 0,
+    batch: Annotated[int, typer.Option(help="Traces written at a time.", min=1)] = 64,
+    dtype: Annotated[str, typer.Option(help=_DTYPE_HELP)] = "auto",
+    max_model_len: Annotated[int | None, typer.Option(help="Longest sequence.")] = None,
+    max_num_seqs: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 64,
+    tensor_parallel_size: Annotated[int, typer.Option(help="GPUs per model.", min=1)] = 1,
+    enforce_eager: Annotated[bool, typer.Option(help="Do not compile the model.")] = False,
+) -> None:
+    """Generate full traces and record, at every cue, the hidden state and the forced answer."""
+    from adapters.vllm.collect import Job, Markers, generation_defaults
+    from adapters.vllm.collect import collect as run
+    from adapters.vllm.engine import EngineOptions
+    from adapters.vllm.generation import Sampling
+    from adapters.vllm.prompts import read_prompts
+
+    asked = read_prompts(prompts, limit)
+    own = generation_defaults(model)
+    job = Job(
+        engine=EngineOptions(
+            model=model,
+            dtype=dtype,
+            max_model_len=max_model_len,
+            max_num_seqs=max_num_seqs,
+            tensor_parallel_size=tensor_parallel_size,
+            enforce_eager=enforce_eager,
+        ),
+        sampling=Sampling(
+            temperature=own.get("temperature", 1.0) if temperature is None else temperature,
+            top_p=own.get("top_p", 1.0) if top_p is None else top_p,
+            top_k=own.get("top_k", 0) if top_k is None else top_k,
+            max_tokens=max_tokens,
+            seed=seed,
+        ),
+        markers=Markers(think_start, think_end, answer_prompt, max_answer_tokens),
+        words=tuple(cue) if cue else ("hmm", "wait", "alternatively"),
+        interval=every,
+        paragraph=paragraph,
+        layers=layers,
+        rollouts=rollouts,
+        batch=batch,
+    )
+    added = run(job, asked, out)
+    typer.echo(f"{out}: {added} traces added. Next: stopper train {out} --out ARTIFACT")

@@ -1,0 +1,60 @@
+"""An offline vLLM engine with stopper in it, as `collect` and `demo` run it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from adapters.vllm.settings import PluginSettings
+
+if TYPE_CHECKING:
+    from vllm import LLM
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What of vLLM's settings matters to a trace; all else is vLLM's default.
+
+    `extra` goes to `vllm.LLM` as it is.
+    """
+
+    model: str
+    dtype: str = "auto"
+    max_model_len: int | None = None
+    max_num_seqs: int = 64
+    tensor_parallel_size: int = 1
+    seed: int = 0
+    enforce_eager: bool = False
+    prefix_caching: bool = True
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def start_engine(options: EngineOptions, settings: PluginSettings) -> LLM:
+    """Start vLLM with these plugin settings.
+
+    Raises
+    ------
+    StopperError
+        If stopper refuses this engine; the message says why.
+
+    """
+    # A quiet default for CPU engines: vLLM's own would take most of the memory for its KV cache.
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    from vllm import LLM
+
+    config = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    return LLM(
+        model=options.model,
+        dtype=options.dtype,
+        max_model_len=options.max_model_len,
+        max_num_seqs=options.max_num_seqs,
+        tensor_parallel_size=options.tensor_parallel_size,
+        seed=options.seed,
+        enforce_eager=options.enforce_eager,
+        enable_prefix_caching=options.prefix_caching,
+        disable_log_stats=True,
+        additional_config={"stopper": config},
+        **options.extra,
+    )

@@ -1,0 +1,79 @@
+"""Turns a generated trace and the answers forced in it into the record that is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from adapters.vllm.generation import Generated
+from adapters.vllm.prompts import Prompt
+from calibration.answers import extract_answer, extract_forced, same_answer
+from calibration.records import CueRecord, TraceRecord
+from probes.provenance import Closing
+
+
+def answer_of(trace: Generated, tokenizer: Any) -> str | None:
+    """Return the answer after the thinking; None for a trace that never ended it.
+
+    The thinking is not searched: a box in it is a thought, not an answer.
+    """
+    rest = trace.output_ids[trace.thinking_tokens :]
+    return extract_answer(tokenizer.decode(rest)) if rest else None
+
+
+def record(
+    trace_id: str,
+    prompt: Prompt,
+    trace: Generated,
+    forced: Sequence[list[int]],
+    closing: Closing,
+    labels: Sequence[str],
+    tokenizer: Any,
+    width: int,
+) -> TraceRecord:
+    """Label one trace.
+
+    Parameters
+    ----------
+    forced
+        Per cue, the token ids generated after the closing.
+    labels
+        The automaton's cue names; code i is `labels[i - 1]`.
+    width
+        Columns of a hidden state.
+
+    """
+    answer = answer_of(trace, tokenizer)
+    cues = []
+    for cue, ids in zip(trace.cues, forced, strict=True):
+        text = tokenizer.decode(ids, skip_special_tokens=True)
+        short = extract_forced(text, closing.answer_prompt)
+        known = prompt.answer is not None
+        cues.append(
+            CueRecord(
+                position=cue.position,
+                label=labels[cue.label - 1],
+                forced_ids=ids,
+                forced_answer=short,
+                correct=same_answer(short, prompt.answer) if known else None,
+                agrees=same_answer(short, answer),
+            )
+        )
+    hidden = [cue.hidden for cue in trace.cues]
+    return TraceRecord(
+        trace_id=trace_id,
+        group=prompt.group,
+        prompt_ids=trace.prompt_ids,
+        output_ids=trace.output_ids,
+        thinking_tokens=trace.thinking_tokens,
+        text=trace.text,
+        answer=answer,
+        gold=prompt.answer,
+        full_correct=None if prompt.answer is None else same_answer(answer, prompt.answer),
+        level=prompt.level,
+        finish_reason=trace.finish_reason,
+        cues=cues,
+        hidden=np.stack(hidden) if hidden else np.zeros((0, width), np.float32),
+    )
