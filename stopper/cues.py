@@ -201,8 +201,8 @@ def ambiguous_continuations(tokenizer: Any, words: Iterable[str]) -> list[str]:
     """Return common longer words that this tokenizer splits right after a cue.
 
     Such a word ("wait" + "ress") is taken for the cue, because the next token is not known when
-    the cue's last one is read. Spellings with a leading blank, a capital or both are tried; the
-    words are returned in lower case, sorted.
+    the cue's last one is read. Spellings with a leading blank, a capital or both are tried, and
+    those that split are returned, sorted.
     """
     inner = backend(tokenizer)
     pieces = token_pieces(tokenizer)
@@ -217,5 +217,5 @@ def ambiguous_continuations(tokenizer: Any, words: Iterable[str]) -> list[str]:
                     if len(rest) >= len(ending.encode()):
                         break
                 if rest == ending.encode():
-                    found.add(word + ending)
+                    found.add(form + ending)
     return sorted(found)
