@@ -94,7 +94,8 @@ def bad_cues(traces: CueTable | Iterable[Trace], loss: str) -> NDArray[np.bool_]
         raise InputError(_missing_message(trace_id, "full_correct", loss, missing.size, "traces"))
     full_is_right = (table.full_correct == YES)[table.rows]
     _require_cue_label(table, full_is_right & (table.correct == UNKNOWN), "correct", loss)
-    return np.logical_and(full_is_right, table.correct == NO)
+    harmed: NDArray[np.bool_] = full_is_right & np.equal(table.correct, NO)
+    return harmed
 
 
 def _require_cue_label(table: CueTable, unknown: NDArray[np.bool_], field: str, loss: str) -> None:

@@ -1,0 +1,247 @@
+"""Your own scores: the JSON Lines form of traces, one trace a line, read strictly and written.
+
+::
+
+    {"trace_id": "a-1", "group": "a", "tokens": 812, "full_correct": true,
+     "cues": [{"position": 120, "score": -1.5, "correct": false, "agrees": false}, ...]}
+
+Every field must be there; labels that are unknown are written as null. Positions rise within a
+trace and end at most at ``tokens``. Scores are logits (any rising function of "safe to stop" will
+do: only their order counts) and are compared as float32. Other fields are left unread.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibration.files import replacing
+from calibration.table import CueTable, as_table
+from probes.errors import InputError
+from probes.events import CueEvent, Trace
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_INT64_MAX = 2**63 - 1
+
+
+def read_scores(path: str | Path) -> Iterator[Trace]:
+    """Read traces one by one; memory holds one line and the identifiers seen.
+
+    Parameters
+    ----------
+    path
+        A JSON Lines file in UTF-8; blank lines are skipped.
+
+    Yields
+    ------
+    Each trace, verified.
+
+    Raises
+    ------
+    InputError
+        Naming file, line and field, and the remedy: at the first line that is not a trace, at a
+        trace_id that was there before, or at the end of a file without any trace.
+    """
+    path = Path(path)
+    lines: dict[str, int] = {}
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                if not raw.strip():
+                    continue
+                where = f"{path}:{number}"
+                trace = _trace(where, _parse(where, raw))
+                first = lines.setdefault(trace.trace_id, number)
+                if first != number:
+                    raise InputError(
+                        f"{where}: trace_id {trace.trace_id!r} was already used in line {first}; "
+                        "give every trace its own (rollouts of one prompt share the group)."
+                    )
+                yield trace
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read: {problem.strerror or problem}.") from None
+    if not lines:
+        raise InputError(f"{path}: holds no trace; write one JSON object per line.")
+
+
+def load_scores(path: str | Path) -> CueTable:
+    """Read a whole file into columns; errors as in :func:`read_scores`."""
+    return CueTable.from_traces(read_scores(path))
+
+
+def write_scores(path: str | Path, traces: CueTable | Iterable[Trace]) -> int:
+    """Write traces, all or nothing: the file appears (or is replaced) when it is complete.
+
+    Scores are written with the digits that float32 needs, so that reading them gives the same
+    float32 back.
+
+    Returns
+    -------
+    The number of traces.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be written.
+    """
+    count = 0
+    with replacing(path) as file:
+        for trace in as_table(traces).traces():
+            line = json.dumps(_record(trace), ensure_ascii=False) + "\n"
+            file.write(line.encode("utf-8"))
+            count += 1
+    return count
+
+
+def _record(trace: Trace) -> dict[str, Any]:
+    return {
+        "trace_id": trace.trace_id,
+        "group": trace.group,
+        "tokens": trace.tokens,
+        "full_correct": trace.full_correct,
+        "cues": [
+            {
+                "position": cue.position,
+                # str of a float32 is its shortest exact form; float64 would print 17 digits.
+                "score": float(str(np.float32(cue.score))),
+                "correct": cue.correct,
+                "agrees": cue.agrees,
+            }
+            for cue in trace.cues
+        ],
+    }
+
+
+def _parse(where: str, raw: bytes) -> Any:
+    try:
+        return json.loads(raw.decode("utf-8-sig" if where.endswith(":1") else "utf-8"))
+    except UnicodeDecodeError:
+        raise InputError(f"{where}: not UTF-8 text; save the file as UTF-8.") from None
+    except RecursionError:
+        raise InputError(f"{where}: nested too deeply; write one flat trace per line.") from None
+    except ValueError as problem:  # JSONDecodeError, or an integer of thousands of digits
+        ends = "" if raw.endswith(b"\n") else " The last line may have been cut off."
+        raise InputError(
+            f"{where}: not JSON ({problem}); write one trace object per line.{ends}"
+        ) from None
+
+
+def _trace(where: str, data: Any) -> Trace:
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: is a JSON {_kind(data)}, not an object; see the format.")
+    tokens = _integer(where, data, "tokens")
+    cues_data = _field(where, data, "cues")
+    if not isinstance(cues_data, list):
+        raise _wrong(where, "cues", "a list of objects", cues_data)
+    cues = []
+    last = -1
+    for index, item in enumerate(cues_data):
+        name = f"cues[{index}]"
+        if not isinstance(item, dict):
+            raise _wrong(where, name, "an object", item)
+        position = _integer(where, item, "position", name)
+        if position == last:
+            raise InputError(
+                f"{where}: {name}.position repeats {position}; keep one cue per position."
+            )
+        if position < last:
+            raise InputError(
+                f"{where}: {name}.position is {position} after {last}; sort the cues by position."
+            )
+        if position > tokens:
+            raise InputError(
+                f"{where}: {name}.position is {position}, beyond the trace's tokens ({tokens}); "
+                "both count thinking tokens from the start of the thinking."
+            )
+        last = position
+        cues.append(
+            CueEvent(
+                position=position,
+                score=_score(where, item, name),
+                correct=_label(where, item, "correct", name),
+                agrees=_label(where, item, "agrees", name),
+            )
+        )
+    return Trace(
+        trace_id=_text(where, data, "trace_id"),
+        group=_text(where, data, "group"),
+        tokens=tokens,
+        full_correct=_label(where, data, "full_correct"),
+        cues=tuple(cues),
+    )
+
+
+def _field(where: str, data: Mapping[str, Any], name: str, parent: str = "") -> Any:
+    try:
+        return data[name]
+    except KeyError:
+        label = name in ("full_correct", "correct", "agrees")
+        remedy = "write null where it is unknown" if label else "every trace needs it"
+        raise InputError(f"{where}: {_path(parent, name)} is missing; {remedy}.") from None
+
+
+def _text(where: str, data: Mapping[str, Any], name: str) -> str:
+    value = _field(where, data, name)
+    if not isinstance(value, str) or not value:
+        raise _wrong(where, name, "a string that is not empty", value)
+    return value
+
+
+def _integer(where: str, data: Mapping[str, Any], name: str, parent: str = "") -> int:
+    value = _field(where, data, name, parent)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _wrong(where, _path(parent, name), "a whole number of tokens", value)
+    if not 0 <= value <= _INT64_MAX:
+        raise InputError(
+            f"{where}: {_path(parent, name)} is {_shown(value)}; token counts are not negative "
+            "and fit 64 bits."
+        )
+    return value
+
+
+def _label(where: str, data: Mapping[str, Any], name: str, parent: str = "") -> bool | None:
+    value = _field(where, data, name, parent)
+    if value is not None and not isinstance(value, bool):
+        raise _wrong(where, _path(parent, name), "true, false or null", value)
+    return value
+
+
+def _score(where: str, data: Mapping[str, Any], parent: str) -> float:
+    value = _field(where, data, "score", parent)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise _wrong(where, _path(parent, "score"), "a number", value)
+    # An int beyond float64 would raise in isfinite; the comparison is exact for any int.
+    if not -_FLOAT32_MAX <= value <= _FLOAT32_MAX or not math.isfinite(value):
+        raise InputError(
+            f"{where}: {_path(parent, 'score')} is {_shown(value)}; scores must be finite and fit "
+            "float32. Drop the trace, or mend what scored it."
+        )
+    return float(value)
+
+
+def _path(parent: str, name: str) -> str:
+    return f"{parent}.{name}" if parent else name
+
+
+def _wrong(where: str, path: str, wanted: str, value: Any) -> InputError:
+    return InputError(f"{where}: {path} must be {wanted}, not {_kind(value)} {_shown(value)}.")
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = json.dumps(value)
+    except ValueError:  # an integer too long to print
+        return "a number of thousands of digits"
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    kinds = {bool: "boolean", int: "number", float: "number", str: "string", list: "list"}
+    return kinds.get(type(value), "object")
