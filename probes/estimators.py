@@ -91,8 +91,8 @@ def export(pipeline: Any, spec: ProbeSpec, offset: float = 0.0) -> Probe:
     Returns
     -------
     Probe
-        Its scores equal the pipeline's logits plus ``offset`` up to the rounding of weights to
-        float32: about 1e-6 relative to the largest term of the sum.
+        Its scores equal the pipeline's logits plus ``offset`` up to the rounding of weights and
+        bias to float32; for a linear probe within ``2**-23 * (|bias| + sum |w (h - mean)|)``.
     """
     scaler, model = (step for _, step in pipeline.steps)
     if spec.kind == "linear":

@@ -22,8 +22,9 @@ class Probe:
 
     The weights are float32, the arithmetic is float64, and only the last result is rounded to
     float32. Float64's rounding depends on the order of a sum as much as float32's does, but some
-    2**29 times below what the final rounding keeps. That is why batch size, library and device do
-    not change a score, and a decision taken in the engine is the one that was calibrated.
+    2**29 times below what the final rounding keeps. So batch size, library and device change one
+    score in many millions, by one float32 step (more where terms far larger than the logit cancel),
+    and a decision taken in the engine is the one that was calibrated.
 
     Parameters
     ----------

@@ -1,0 +1,1 @@
+"""Makes `makers` importable for the unit tests of every room."""
