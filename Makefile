@@ -1,0 +1,43 @@
+# `make demo` and `make test` work on a bare machine: Python 3.11 or newer, git, make, a C compiler.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+BIN := .venv/bin
+CODE := probes calibration stopper adapters deploy tests examples benchmarks
+ARGS ?=
+
+.PHONY: help venv demo test lint unit bench clean distclean
+.DEFAULT_GOAL := help
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  STOPPER_VLLM=cpu|gpu chooses vLLM's build; ARGS='...' is handed to the program."
+
+venv: ## Make .venv: vLLM for this machine, stopper, cures for known traps
+	@$(PYTHON) deploy/venv.py
+
+demo: venv ## Serve the tiny reasoner, unstopped and stopped, and compare
+	$(BIN)/stopper demo $(ARGS)
+
+test: lint ## All checks and tests
+	$(BIN)/python -m pytest tests/unit tests/statistics tests/integration --durations=10 $(ARGS)
+
+unit: venv ## The fast tests only
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+lint: venv ## Style, types, layers
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/mypy deploy/venv.py
+	$(BIN)/lint-imports
+
+bench: venv ## Every benchmark, one after the other
+	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done
+
+clean: ## Remove caches and build output
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## Remove the environment as well
+	rm -rf .venv
