@@ -82,13 +82,13 @@ def encode(records: Sequence[TraceRecord]) -> tuple[bytes, bytes]:
     try:
         table = pa.Table.from_pylist(rows, schema=schema().with_metadata({HIDDEN_SHA256: digest}))
         table.validate(full=True)
+        sink = io.BytesIO()
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as problem:
         ids = ", ".join(record.trace_id for record in records[:3])
         raise InputError(
             f"traces {ids}...: a field has the wrong type or range ({problem})"
         ) from None
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue(), tensors
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 from calibration import columns
 from calibration.records import CueRecord, TraceMeta, TraceRecord
@@ -24,6 +24,8 @@ from probes.shaping import shape
 from probes.validation import parse, read_json
 
 __all__ = ["CueRecord", "TraceDataset", "TraceMeta", "TraceRecord", "TraceWriter", "scored_traces"]
+
+Result = TypeVar("Result")
 
 META = "meta.json"
 _AGAIN = "Delete this part (.parquet and .safetensors) and resume `stopper collect`"
@@ -175,8 +177,7 @@ class TraceDataset:
         """Return all trace ids; refuses duplicates."""
         seen: set[str] = set()
         for path in self.parts:
-            file, _ = _named(path, columns.open_table)
-            for trace_id in _named(path, lambda _, f=file: columns.read_column(f, "trace_id")):
+            for trace_id in _column(path, "trace_id"):
                 _once(path, trace_id, seen)
         return seen
 
@@ -184,8 +185,7 @@ class TraceDataset:
         """Return the number of traces per group, without reading anything else."""
         counts: dict[str, int] = {}
         for path in self.parts:
-            file, _ = _named(path, columns.open_table)
-            for group in _named(path, lambda _, f=file: columns.read_column(f, "group")):
+            for group in _column(path, "group"):
                 counts[group] = counts.get(group, 0) + 1
         return counts
 
@@ -275,11 +275,15 @@ def _part_numbers(folder: Path) -> list[int]:
     return sorted(int(stem) for stem in stems if stem.isdigit())
 
 
-def _named(path: Path, action: Any) -> Any:
+def _named(path: Path, action: Callable[[str], Result]) -> Result:
     try:
         return action(str(path))
     except ValueError as problem:
         raise InputError(f"{path}: {problem}. {_AGAIN}") from None
+
+
+def _column(path: Path, name: str) -> list[Any]:
+    return _named(path, lambda place: columns.read_column(columns.open_table(place)[0], name))
 
 
 def _once(path: Path, trace_id: str, seen: set[str]) -> None:

@@ -110,7 +110,8 @@ class StopPolicy:
             The request's tolerated share of bad stops.
         """
         limit = self.threshold(alpha)
-        value = np.float32(score)
+        with np.errstate(over="ignore"):
+            value = np.float32(score)
         if not np.isfinite(value):
             return Decision(False, "score_not_finite", limit)
         if limit == np.inf:

@@ -169,12 +169,13 @@ def gather(
             label = cue.agrees if plan.label == "agrees" else cue.correct
             if label is None:
                 continue
-            # A reservoir: every labelled cue has the same chance, whatever their number.
-            place = labelled if labelled < plan.max_cues else int(rng.integers(labelled + 1))
             labelled += 1
-            if place == len(kept):
+            if len(kept) < plan.max_cues:
                 kept.append((state.copy(), label, record.group))
-            elif place < plan.max_cues:
+                continue
+            # A reservoir: every labelled cue has the same chance, whatever their number.
+            place = int(rng.integers(labelled))
+            if place < plan.max_cues:
                 kept[place] = (state.copy(), label, record.group)
     if not cues:
         raise InputError(
@@ -209,7 +210,10 @@ def train(
     splits = share_out(sorted(dataset.groups()), plan.fractions, plan.seed)
     cues = read_cues(dataset)
     data = gather(dataset, spec.layers, splits["train"], plan)
-    result = fit_probe(data.hidden, data.labels, data.groups, spec, seed=plan.seed)
+    try:
+        result = fit_probe(data.hidden, data.labels, data.groups, spec, seed=plan.seed)
+    except InputError as problem:
+        raise InputError(f"{dataset.folder}: {problem}") from None
     meta = dataset.meta
     training: dict[str, JsonValue] = {
         "label": plan.label,

@@ -7,11 +7,11 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+import makers
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-import makers
 from calibration.splits import group_hashes
 from stopper import folders
 from stopper.artifact import TENSORS, Artifact, Manifest, check_target, read_manifest
@@ -251,9 +251,7 @@ def test_refuses_parts_of_another_spec() -> None:
         (None, "without worst_scores"),
     ],
 )
-def test_refuses_scores_which_are_not_those_calibrated(
-    worst: np.ndarray | None, says: str
-) -> None:
+def test_refuses_scores_which_are_not_those_calibrated(worst: np.ndarray | None, says: str) -> None:
     made = makers.artifact()
     with pytest.raises(ArtifactError, match=says):
         Artifact(made.manifest, made.probe, made.cues, worst)

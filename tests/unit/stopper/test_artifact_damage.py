@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import makers
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save
 
-import makers
 from stopper import manifest as card
 from stopper.artifact import MAX_MANIFEST_BYTES, MAX_TENSOR_BYTES, TENSORS, Artifact
 from stopper.errors import ArtifactError
@@ -127,7 +127,8 @@ def test_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "limit"), [("manifest.json", MAX_MANIFEST_BYTES), ("probe.safetensors", MAX_TENSOR_BYTES)]
+    ("name", "limit"),
+    [("manifest.json", MAX_MANIFEST_BYTES), ("probe.safetensors", MAX_TENSOR_BYTES)],
 )
 def test_an_oversized_file_is_refused_unread(folder: Path, name: str, limit: int) -> None:
     os.truncate(folder / name, limit + 1)  # sparse: takes no room
@@ -210,7 +211,8 @@ def test_a_signed_manifest_that_contradicts_itself_or_its_files(
 
 
 @pytest.mark.parametrize(
-    "name", ["../a/probe.safetensors", "/etc/passwd", "sub/probe.safetensors", "..", "", "probe.pkl"]
+    "name",
+    ["../a/probe.safetensors", "/etc/passwd", "sub/probe.safetensors", "..", "", "probe.pkl"],
 )
 def test_a_path_in_files_is_never_followed(folder: Path, name: str) -> None:
     resign(folder, lambda fields: fields["files"].update({name: "0" * 64}))
