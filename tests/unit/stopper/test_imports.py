@@ -1,4 +1,4 @@
-"""What runs inside the engine imports nothing heavy, and the errors are those of the ground floor."""
+"""What runs inside the engine imports nothing heavy; the errors are those of the ground floor."""
 
 from __future__ import annotations
 

@@ -221,8 +221,8 @@ def test_inspect_shows_the_card(tmp_path: Path, capsys: Capture) -> None:
     shown = capsys.readouterr().out
     for part in (
         "org/tiny", "linear, layers 1, 2, 4, shaping rise, weight 0.5", "hmm, wait, alternatively",
-        "ids [2], then 'answer'", "ltt, confidence 0.9", "disagree", "60 prompts", "at most a tenth",
-        "never: too few traces",
+        "ids [2], then 'answer'", "ltt, confidence 0.9", "disagree", "60 prompts",
+        "at most a tenth", "never: too few traces",
     ):  # fmt: skip
         assert part in shown
 
