@@ -1,0 +1,1 @@
+"""The tiny reasoner: a small model that overthinks honestly, and the recipe that made it."""
