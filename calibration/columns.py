@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as dump_tensors
 
@@ -126,6 +126,23 @@ def open_table(path: str) -> tuple[Any, str]:
     if extra:
         raise ValueError(f"unknown columns {extra}")
     return file, (found.metadata or {}).get(HIDDEN_SHA256, b"").decode("ascii", "replace")
+
+
+def check_hidden(path: str, width: int) -> None:
+    """Check a part's hidden states by header and length alone, without reading them.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, truncated or of another shape.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            shape = file.get_slice("hidden").get_shape()
+    except (SafetensorError, OSError) as problem:
+        raise ValueError(f"its safetensors is not whole ({_first_line(problem)})") from None
+    if len(shape) != 2 or shape[1] != width:
+        raise ValueError(f"hidden is {list(shape)}, not [n, {width}]")
 
 
 def read_column(file: Any, name: str) -> list[Any]:

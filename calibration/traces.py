@@ -7,28 +7,32 @@ a part exists if and only if its parquet file does.
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, TypeVar
+from typing import IO, Any, Self
 
 from calibration import columns
 from calibration.records import CueRecord, TraceMeta, TraceRecord
+from calibration.store_files import (
+    AGAIN,
+    META,
+    column,
+    lock,
+    named,
+    once,
+    part_numbers,
+    read_meta,
+    same_meta,
+    write,
+)
 from probes.errors import InputError
 from probes.events import Trace
 from probes.network import Probe
 from probes.shaping import shape
-from probes.validation import parse, read_json
+from probes.validation import parse
 
 __all__ = ["CueRecord", "TraceDataset", "TraceMeta", "TraceRecord", "TraceWriter", "scored_traces"]
-
-Result = TypeVar("Result")
-
-META = "meta.json"
-_AGAIN = "Delete this part (.parquet and .safetensors) and resume `stopper collect`"
 
 
 class TraceWriter:
@@ -66,7 +70,7 @@ class TraceWriter:
         self._limits = (part_traces, part_bytes)
         self._pending: list[TraceRecord] = []
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock: IO[str] | None = _lock(self.folder)
+        self._lock: IO[str] | None = lock(self.folder)
         try:
             self._resume()
         except BaseException:
@@ -75,17 +79,21 @@ class TraceWriter:
 
     def _resume(self) -> None:
         path = self.folder / META
-        parts = _part_numbers(self.folder)
+        parts = part_numbers(self.folder)
         if path.exists():
-            _same_meta(path, read_meta(self.folder), self.meta)
+            same_meta(path, read_meta(self.folder), self.meta)
         elif parts:
             raise InputError(f"{path}: missing beside {len(parts)} parts. Choose another folder")
         else:
-            _write(path, (self.meta.model_dump_json(indent=2) + "\n").encode())
+            write(path, (self.meta.model_dump_json(indent=2) + "\n").encode())
         for stray in self.folder.glob(".*.tmp"):
             stray.unlink()
         self._next = parts[-1] + 1 if parts else 0
-        self._ids = TraceDataset(self.folder).ids() if parts else set()
+        self._ids: set[str] = set()
+        if parts:
+            dataset = TraceDataset(self.folder)
+            self._ids = dataset.ids()
+            dataset.check_hidden()
 
     def done_ids(self) -> frozenset[str]:
         """Return the ids of all traces in the store or waiting for :meth:`flush`."""
@@ -118,8 +126,8 @@ class TraceWriter:
             return
         table, tensors = columns.encode(self._pending)
         stem = f"part-{self._next:05d}"
-        _write(self.folder / f"{stem}.safetensors", tensors)
-        _write(self.folder / f"{stem}.parquet", table)
+        write(self.folder / f"{stem}.safetensors", tensors)
+        write(self.folder / f"{stem}.parquet", table)
         self._next += 1
         self._pending.clear()
 
@@ -165,27 +173,32 @@ class TraceDataset:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.meta = read_meta(self.folder)
-        self.parts = [self.folder / f"part-{k:05d}.parquet" for k in _part_numbers(self.folder)]
+        self.parts = [self.folder / f"part-{k:05d}.parquet" for k in part_numbers(self.folder)]
         if not self.parts:
             raise InputError(f"{self.folder}: holds no traces yet. Run `stopper collect` first")
 
     def __len__(self) -> int:
         """Return the number of traces."""
-        return sum(_named(path, columns.open_table)[0].metadata.num_rows for path in self.parts)
+        return sum(named(path, columns.open_table)[0].metadata.num_rows for path in self.parts)
 
     def ids(self) -> set[str]:
         """Return all trace ids; refuses duplicates."""
         seen: set[str] = set()
         for path in self.parts:
-            for trace_id in _column(path, "trace_id"):
-                _once(path, trace_id, seen)
+            for trace_id in column(path, "trace_id"):
+                once(path, trace_id, seen)
         return seen
+
+    def check_hidden(self) -> None:
+        """Refuse parts whose hidden states are missing or truncated; reads headers only."""
+        for path in self.parts:
+            named(path, self._check_hidden)
 
     def groups(self) -> dict[str, int]:
         """Return the number of traces per group, without reading anything else."""
         counts: dict[str, int] = {}
         for path in self.parts:
-            for group in _column(path, "group"):
+            for group in column(path, "group"):
                 counts[group] = counts.get(group, 0) + 1
         return counts
 
@@ -199,14 +212,17 @@ class TraceDataset:
         """
         seen: set[str] = set()
         for path in self.parts:
-            records = _named(path, self._read)
+            records = named(path, self._read)
             for record in records:
-                _once(path, record.trace_id, seen)
+                once(path, record.trace_id, seen)
                 try:
                     record.check(self.meta.width)
                 except InputError as problem:
-                    raise InputError(f"{path}: {problem}. {_AGAIN}") from None
+                    raise InputError(f"{path}: {problem}. {AGAIN}") from None
                 yield record
+
+    def _check_hidden(self, path: str) -> None:
+        columns.check_hidden(str(Path(path).with_suffix(".safetensors")), self.meta.width)
 
     def _read(self, path: str) -> list[TraceRecord]:
         file, sha256 = columns.open_table(path)
@@ -235,84 +251,3 @@ def scored_traces(
     for record in dataset:
         if groups is None or record.group in groups:
             yield record.scored(shape(probe.score(record.hidden[:, wanted]), probe.spec))
-
-
-def read_meta(folder: str | Path) -> TraceMeta:
-    """Read a store's ``meta.json``.
-
-    Raises
-    ------
-    InputError
-        If it is missing, not JSON, or a field is wrong.
-    """
-    path = Path(folder) / META
-    try:
-        fields = read_json(path.read_bytes())
-    except OSError as problem:
-        raise InputError(
-            f"{path}: {problem.strerror}. Point to a folder made by `stopper collect`"
-        ) from None
-    except ValueError as problem:
-        raise InputError(f"{path}: not JSON ({problem}). Restore it or collect again") from None
-    return parse(TraceMeta, fields, str(path), "Restore it or collect again")
-
-
-def _same_meta(path: Path, stored: TraceMeta, given: TraceMeta) -> None:
-    ours, theirs = stored.model_dump(mode="json"), given.model_dump(mode="json")
-    names = [name for name in ours if ours[name] != theirs[name]]
-    if names:
-        details = "; ".join(
-            f"{name} is {json.dumps(ours[name])}, now {json.dumps(theirs[name])}" for name in names
-        )
-        raise InputError(
-            f"{path}: traces of another setting lie here ({details}). "
-            "Collect into another folder, or with the same settings to resume"
-        )
-
-
-def _part_numbers(folder: Path) -> list[int]:
-    stems = [path.stem.removeprefix("part-") for path in folder.glob("part-*.parquet")]
-    return sorted(int(stem) for stem in stems if stem.isdigit())
-
-
-def _named(path: Path, action: Callable[[str], Result]) -> Result:
-    try:
-        return action(str(path))
-    except ValueError as problem:
-        raise InputError(f"{path}: {problem}. {_AGAIN}") from None
-
-
-def _column(path: Path, name: str) -> list[Any]:
-    return _named(path, lambda place: columns.read_column(columns.open_table(place)[0], name))
-
-
-def _once(path: Path, trace_id: str, seen: set[str]) -> None:
-    if trace_id in seen:
-        raise InputError(f"{path}: trace_id {trace_id!r} occurs twice in the store. {_AGAIN}")
-    seen.add(trace_id)
-
-
-def _lock(folder: Path) -> IO[str]:
-    handle = (folder / ".lock").open("w")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        handle.close()
-        raise InputError(
-            f"{folder}: another process is writing here. Wait for it, or choose another folder"
-        ) from None
-    return handle
-
-
-def _write(path: Path, data: bytes) -> None:
-    scratch = path.with_name(f".{path.name}.tmp")
-    with scratch.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.rename(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

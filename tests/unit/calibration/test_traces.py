@@ -286,9 +286,8 @@ def test_a_truncated_part_is_named(tmp_path: Path, suffix: str, share: float) ->
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     damaged(tmp_path, "part-00001.parquet")
-    if suffix == "parquet":
-        with pytest.raises(InputError, match=r"part-00001\.parquet.*Delete this part"):
-            TraceWriter(tmp_path, makers.meta())
+    with pytest.raises(InputError, match=r"part-00001\.parquet.*Delete this part"):
+        TraceWriter(tmp_path, makers.meta())
     # The remedy works: only that part's traces are to be made again.
     for file in tmp_path.glob("part-00001.*"):
         file.unlink()
@@ -305,6 +304,8 @@ def test_a_missing_safetensors_is_named(tmp_path: Path) -> None:
     makers.store(tmp_path, [makers.record()])
     (tmp_path / "part-00000.safetensors").unlink()
     damaged(tmp_path, "part-00000.parquet", "safetensors cannot be read")
+    with pytest.raises(InputError, match=r"part-00000\.parquet: its safetensors is not whole"):
+        TraceWriter(tmp_path, makers.meta())
 
 
 def test_the_safetensors_of_another_part(tmp_path: Path) -> None:

@@ -1,0 +1,108 @@
+"""The files of a trace store: names, atomic writing, the lock, and errors that name a part."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from calibration import columns
+from calibration.records import TraceMeta
+from probes.errors import InputError
+from probes.validation import parse, read_json
+
+Result = TypeVar("Result")
+
+META = "meta.json"
+AGAIN = "Delete this part (.parquet and .safetensors) and resume `stopper collect`"
+
+
+def read_meta(folder: str | Path) -> TraceMeta:
+    """Read a store's ``meta.json``.
+
+    Raises
+    ------
+    InputError
+        If it is missing, not JSON, or a field is wrong.
+    """
+    path = Path(folder) / META
+    try:
+        fields = read_json(path.read_bytes())
+    except OSError as problem:
+        raise InputError(
+            f"{path}: {problem.strerror}. Point to a folder made by `stopper collect`"
+        ) from None
+    except ValueError as problem:
+        raise InputError(f"{path}: not JSON ({problem}). Restore it or collect again") from None
+    return parse(TraceMeta, fields, str(path), "Restore it or collect again")
+
+
+def same_meta(path: Path, stored: TraceMeta, given: TraceMeta) -> None:
+    """Refuse to resume with other settings; the error names the fields that differ."""
+    ours, theirs = stored.model_dump(mode="json"), given.model_dump(mode="json")
+    names = [name for name in ours if ours[name] != theirs[name]]
+    if names:
+        details = "; ".join(
+            f"{name} is {json.dumps(ours[name])}, now {json.dumps(theirs[name])}" for name in names
+        )
+        raise InputError(
+            f"{path}: traces of another setting lie here ({details}). "
+            "Collect into another folder, or with the same settings to resume"
+        )
+
+
+def part_numbers(folder: Path) -> list[int]:
+    """Return the numbers of the parts whose table is in place, ascending."""
+    stems = [path.stem.removeprefix("part-") for path in folder.glob("part-*.parquet")]
+    return sorted(int(stem) for stem in stems if stem.isdigit())
+
+
+def named(path: Path, action: Callable[[str], Result]) -> Result:
+    """Call ``action`` with the path of a part; a ValueError becomes an error naming the part."""
+    try:
+        return action(str(path))
+    except ValueError as problem:
+        raise InputError(f"{path}: {problem}. {AGAIN}") from None
+
+
+def column(path: Path, name: str) -> list[Any]:
+    """Read one column of a part."""
+    return named(path, lambda place: columns.read_column(columns.open_table(place)[0], name))
+
+
+def once(path: Path, trace_id: str, seen: set[str]) -> None:
+    """Add ``trace_id`` to those seen; refuse it if it is there."""
+    if trace_id in seen:
+        raise InputError(f"{path}: trace_id {trace_id!r} occurs twice in the store. {AGAIN}")
+    seen.add(trace_id)
+
+
+def lock(folder: Path) -> IO[str]:
+    """Take the store for this process; closing the file gives it back, and so does dying."""
+    handle = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise InputError(
+            f"{folder}: another process is writing here. Wait for it, or choose another folder"
+        ) from None
+    return handle
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file durably: it is there whole, or not at all."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    with scratch.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.rename(path)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
