@@ -26,8 +26,8 @@ _LONGEST_EXPRESSION = 300
 _LARGEST_EXPONENT = 999
 _LARGEST_EXPANSION = 20
 
-_SYMBOLS = frozenset({"pi", "infinity", "oo"})
-_BOXED = re.compile(r"\\f?boxed\s*\{")
+_SYMBOLS = {"pi": r"\pi", "infinity": r"\infty"}
+_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _LETTER = re.compile(r"\(?([A-J])\)?[.:]?|\(?([A-J])[).:]\s.*", re.DOTALL)
 _WORDS = re.compile(r"[^\W\d_]{2,}(?:[ '-][^\W\d_]+)*")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
@@ -148,7 +148,7 @@ def normalise(answer: str) -> str:
 
 @lru_cache(maxsize=65_536)
 def _same(first: str, second: str) -> bool:
-    one, two = normalise(first), normalise(second)
+    one, two = (_SYMBOLS.get(text, text) for text in (normalise(first), normalise(second)))
     if not one or not two:
         return False
     if one.replace(" ", "") == two.replace(" ", ""):
@@ -156,7 +156,7 @@ def _same(first: str, second: str) -> bool:
     letters = _letter(one), _letter(two)
     if all(letters):
         return letters[0] == letters[1]
-    if any(_WORDS.fullmatch(text) and text not in _SYMBOLS for text in (one, two)):
+    if _WORDS.fullmatch(one) or _WORDS.fullmatch(two):
         # math-verify reads a word as a product of letters, so that "no" would equal "on".
         return one.casefold() == two.casefold()
     numbers = _number(one), _number(two)

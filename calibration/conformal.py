@@ -15,6 +15,7 @@ promise nothing per request. They are here to be compared with (docs/guarantee.m
 from __future__ import annotations
 
 import math
+import warnings
 from fractions import Fraction
 from typing import Any
 
@@ -87,13 +88,22 @@ class MapiePerCue:
         good = np.asarray(good_scores, dtype=np.float32).ravel()
         bad = np.asarray(bad_scores, dtype=np.float32).ravel()
         n = len(good) + len(bad)
-        if conformal_rank(n, delta) > n:
-            raise InputError(f"{n} cues are too few for a conformal quantile at delta {delta:g}.")
+        check_alpha(delta)
         scores = np.concatenate([good, bad])[:, np.newaxis]
         right = np.repeat(np.array([1, 0]), [len(good), len(bad)])
-        self._classifier = SplitConformalClassifier(
+        classifier = SplitConformalClassifier(
             estimator=_score_classifier(), confidence_level=1 - delta, prefit=True
-        ).conformalize(scores, right)
+        )
+        with warnings.catch_warnings():
+            # One class only is for the caller to judge; the quantile is defined all the same.
+            warnings.filterwarnings("ignore", "WARNING: your conformalization dataset has less")
+            self._classifier = classifier.conformalize(scores, right)
+        try:  # MAPIE checks the number of cues against its level only when it predicts
+            self._classifier.predict_set(scores[:1])
+        except ValueError:
+            raise InputError(
+                f"{n} cues are too few for MAPIE's quantile at delta {delta:g}."
+            ) from None
 
     def passes(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Tell at which cues the prediction set is {right}; bool[n_cues]."""

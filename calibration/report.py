@@ -194,7 +194,7 @@ class Evaluator:
         self.bad = bad_cues(self.table, rule.loss)
         self.full = replay("full trace", self.table, self.bad, never_stops(self.table))
         oracle = oracle_stops(self.table, self.bad)
-        self.oracle = replay("oracle (first good cue)", self.table, self.bad, oracle)
+        self.oracle = replay("oracle", self.table, self.bad, oracle)
         area = auroc(self.table.scores, ~self.bad)
         self._auroc = None if math.isnan(area) else area
         self._n_groups = len(set(self.table.groups))

@@ -13,7 +13,6 @@ do: only their order counts) and are compared as float32. Other fields are left 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from calibration.table import CueTable, as_table
 from probes.errors import InputError
 from probes.events import CueEvent, Trace
 
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_FLOAT32_END = 2**128 - 2**103  # from here on, float32 rounds to infinity
 _INT64_MAX = 2**63 - 1
 
 
@@ -215,13 +214,12 @@ def _score(where: str, data: Mapping[str, Any], parent: str) -> float:
     value = _field(where, data, "score", parent)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise _wrong(where, _path(parent, "score"), "a number", value)
-    # An int beyond float64 would raise in isfinite; the comparison is exact for any int.
-    if not -_FLOAT32_MAX <= value <= _FLOAT32_MAX or not math.isfinite(value):
+    if not -_FLOAT32_END < value < _FLOAT32_END:  # false for NaN too; exact for any integer
         raise InputError(
             f"{where}: {_path(parent, 'score')} is {_shown(value)}; scores must be finite and fit "
             "float32. Drop the trace, or mend what scored it."
         )
-    return float(value)
+    return float(np.float32(value))
 
 
 def _path(parent: str, name: str) -> str:

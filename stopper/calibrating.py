@@ -1,0 +1,239 @@
+"""Between a trace store and the calibration room: which traces an artifact may be judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import JsonValue
+from tqdm import tqdm
+
+from calibration.calibrate import Calibration
+from calibration.report import Rule
+from calibration.splits import group_hash, group_hashes
+from calibration.table import CueTable
+from calibration.traces import TraceDataset, TraceMeta, scored_traces
+from probes.errors import InputError
+from probes.validation import parse
+from stopper import __version__
+from stopper.artifact import Artifact, CalibrationRecord, Manifest
+from stopper.cues import CueSpec
+
+GOOD, BAD = "good_scores", "bad_scores"
+"""Names of the per-class cue scores among an artifact's calibration tensors."""
+
+FITTED = ("train", "select")
+CALIBRATED = "calibrate"
+TEST = "test"
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Scored traces of a store.
+
+    Attributes
+    ----------
+    table
+        Scored and labelled.
+    used
+        How many groups of the store an avoided split had used, by its name; they are not in the
+        table unless the caller insisted.
+    sampling
+        How the store was sampled.
+    """
+
+    table: CueTable
+    used: Mapping[str, int]
+    sampling: Mapping[str, JsonValue]
+
+
+def choose_traces(
+    artifact: Artifact, folder: Path, avoid: Collection[str], insist: bool = False
+) -> Chosen:
+    """Score the traces of a store whose groups none of the splits in `avoid` has used.
+
+    Parameters
+    ----------
+    artifact
+        Its probe scores; its splits say what was used.
+    folder
+        A trace store of the same model, cues and closing.
+    avoid
+        Names of splits.
+    insist
+        Take the used groups too.
+
+    Raises
+    ------
+    InputError
+        When the artifact has no probe, the store is of another model, cue spec or closing, or all
+        of its groups are used.
+    """
+    if artifact.probe is None:
+        raise InputError(
+            "the artifact has no probe (it was made from scores), so that it cannot score traces. "
+            "Give --scores, or an artifact of `stopper train`"
+        )
+    dataset = TraceDataset(folder)
+    require_same_setting(artifact, dataset.meta, folder)
+    groups = dataset.groups()
+    used = used_groups(artifact, groups, avoid)
+    taken = {group for group in groups if insist or group not in used}
+    if not taken:
+        counts = ", ".join(f"{count} {name}" for name, count in _count(used).items())
+        raise InputError(
+            f"{folder}: all {len(used)} groups were used in making this artifact ({counts}); a "
+            "threshold is only honest on prompts that nothing was fitted to. Collect traces of "
+            "other prompts, or keep some back with `stopper train --train-fraction`"
+        )
+    scored = scored_traces(dataset, artifact.probe, taken)
+    table = CueTable.from_traces(tqdm(scored, desc="scoring traces", unit="trace", leave=False))
+    return Chosen(table, _count(used), dataset.meta.sampling)
+
+
+def used_groups(
+    artifact: Artifact, groups: Collection[str], splits: Collection[str]
+) -> dict[str, str]:
+    """Map each of `groups` that one of the artifact's `splits` contains to that split's name."""
+    known: dict[int, str] = {}
+    for name in splits:
+        if name in artifact.splits:
+            known.update(dict.fromkeys(artifact.splits[name].tolist(), name))
+    found = {group: known.get(group_hash(group)) for group in dict.fromkeys(groups)}
+    return {group: name for group, name in found.items() if name is not None}
+
+
+def require_same_setting(artifact: Artifact, meta: TraceMeta, folder: Path) -> None:
+    """Refuse traces made under another model, cue spec or closing than the artifact's.
+
+    Raises
+    ------
+    InputError
+        Naming what differs.
+    """
+    manifest = artifact.manifest
+    different = [f"model: {phrase}" for phrase in artifact.mismatches(meta.model)]
+    spec = parse(CueSpec, meta.cues, f"{folder / 'meta.json'} cues", "Restore it")
+    if manifest.cues is not None and manifest.cues != spec:
+        different.append(f"cues: {spec.labels}, expected {manifest.cues.labels} (or other ids)")
+    if manifest.closing is not None and manifest.closing != meta.closing:
+        different.append(
+            f"closing: {meta.closing.answer_prompt!r} after ids {list(meta.closing.end_ids)}, "
+            f"expected {manifest.closing.answer_prompt!r} after {list(manifest.closing.end_ids)}"
+        )
+    if different:
+        raise InputError(
+            f"{folder}: collected under another setting than the artifact's: "
+            f"{'; '.join(different)}. Collect again under the artifact's, or train on this store"
+        )
+
+
+def calibrated(
+    found: Calibration,
+    groups: Collection[str],
+    base: Artifact | None = None,
+    sampling: Mapping[str, JsonValue] | None = None,
+    valid_days: float | None = None,
+) -> Artifact:
+    """Put a calibration into an artifact.
+
+    Parameters
+    ----------
+    found
+        The calibration.
+    groups
+        The groups it used; replaces the artifact's split "calibrate".
+    base
+        The trained artifact; None makes one from scores alone, which can be evaluated, not served.
+    sampling
+        Of the calibration traces, to which the promise belongs.
+    valid_days
+        After that many days the artifact expires.
+    """
+    now = datetime.now(UTC).replace(microsecond=0)
+    record = CalibrationRecord.model_validate(
+        {
+            "method": found.method,
+            "loss": found.loss,
+            "alpha": found.alpha,
+            "confidence": found.confidence,
+            "n_units": found.n_units,
+            "n_traces": found.n_traces,
+            "n_cues": found.n_cues,
+            "threshold": found.threshold,
+            "promise": found.promise,
+            "rollouts": found.rollouts,
+        }
+    )
+    if base is None:
+        manifest = Manifest(created=now, stopper_version=__version__, calibration=record)
+        kept: dict[str, npt.NDArray[np.uint64]] = {}
+    else:
+        changes: dict[str, object] = {
+            "created": now,
+            "stopper_version": __version__,
+            "calibration": record,
+        }
+        if sampling is not None:
+            changes["sampling"] = dict(sampling)
+        manifest = base.manifest.model_copy(update=changes)
+        kept = {name: hashes for name, hashes in base.splits.items() if name != CALIBRATED}
+    expires = None if valid_days is None else now + timedelta(days=valid_days)
+    manifest = manifest.model_copy(update={"expires": expires})
+    return Artifact(
+        manifest=manifest,
+        probe=None if base is None else base.probe,
+        cues=None if base is None else base.cues,
+        worst_scores=None if found.method == "lynx" else found.worst_scores,
+        splits={**kept, CALIBRATED: group_hashes(groups)},
+        calibration_tensors={GOOD: found.good_scores, BAD: found.bad_scores},
+    )
+
+
+def rule_of(artifact: Artifact) -> Rule:
+    """Take the calibrated rule out of an artifact.
+
+    Raises
+    ------
+    InputError
+        If it is not calibrated.
+    """
+    record = artifact.manifest.calibration
+    if record is None:
+        raise InputError("the artifact is not calibrated. Run `stopper calibrate` on it first")
+    tensors = artifact.calibration_tensors
+    return Rule(
+        method=record.method,
+        loss=record.loss,
+        confidence=record.confidence,
+        worst_scores=artifact.worst_scores,
+        good_scores=tensors.get(GOOD),
+        bad_scores=tensors.get(BAD),
+    )
+
+
+def choose_source(scores: Path | None, traces: Path | None) -> Path:
+    """Give the one source of traces that was named.
+
+    Raises
+    ------
+    InputError
+        If it was none or both.
+    """
+    if (scores is None) == (traces is None):
+        raise InputError(
+            "give either --scores FILE.jsonl (your own scores) or --traces FOLDER (traces of "
+            "`stopper collect`)" + ("" if scores is None else ", not both")
+        )
+    return scores if scores is not None else Path(str(traces))
+
+
+def _count(used: Mapping[str, str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in used.values():
+        counts[name] = counts.get(name, 0) + 1
+    return counts

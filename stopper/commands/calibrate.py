@@ -1,0 +1,146 @@
+"""``stopper calibrate``: turn labelled, scored traces into a threshold with a promise."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class LossName(StrEnum):
+    """Losses of a stop."""
+
+    disagree = "disagree"
+    wrong = "wrong"
+    harm = "harm"
+
+
+class Method(StrEnum):
+    """Methods of calibration."""
+
+    ltt = "ltt"
+    crc = "crc"
+    lynx = "lynx"
+
+
+class Rollouts(StrEnum):
+    """Ways to count several traces of one group."""
+
+    one = "one"
+    worst = "worst"
+
+
+def calibrate(
+    artifact: Annotated[
+        Path | None, typer.Argument(help="Artifact of `stopper train`; none with --scores.")
+    ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="Your own scores, a JSON Lines file, one trace a line.", metavar="FILE"),
+    ] = None,
+    traces: Annotated[
+        Path | None,
+        typer.Option(help="Trace store of `stopper collect`; used groups are set aside."),
+    ] = None,
+    loss: Annotated[
+        LossName,
+        typer.Option(
+            help="What a bad stop is. disagree: other answer than the full trace's; wrong: wrong "
+            "answer; harm: wrong answer where the full trace is right."
+        ),
+    ] = LossName.disagree,
+    alpha: Annotated[
+        float, typer.Option(help="Share of requests that may be stopped badly, in (0, 1).")
+    ] = 0.05,
+    confidence: Annotated[
+        float, typer.Option(help="Of the promise over the calibration draw (ltt only).")
+    ] = 0.9,
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="ltt: holds with the confidence. crc: holds on average. lynx: per-cue baseline, "
+            "no promise per request."
+        ),
+    ] = Method.ltt,
+    rollouts: Annotated[
+        Rollouts,
+        typer.Option(help="Several traces of a group count once: one drawn, or the worst."),
+    ] = Rollouts.one,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Artifact folder to write. Default: ARTIFACT itself."),
+    ] = None,
+    valid_days: Annotated[
+        float | None, typer.Option(help="Let the artifact expire after so many days.", min=0.001)
+    ] = None,
+    allow_one_class: Annotated[
+        bool, typer.Option("--allow-one-class", help="Accept cues that are all good or all bad.")
+    ] = False,
+) -> None:
+    """Find the threshold that keeps alpha, and write it into an artifact with its promise.
+
+    Refuses, and says how many traces are missing, where there are too few for the promise. The
+    artifact keeps what it takes to answer any other alpha later without calibrating again.
+    """
+    # Imported here: `stopper --help` and the other commands need none of it.
+    from rich.console import Console
+    from rich.markup import escape
+
+    from calibration.calibrate import calibrate as find
+    from calibration.scores import load_scores
+    from stopper import calibrating
+    from stopper.artifact import Artifact, check_target
+    from stopper.commands._tables import calibration_summary, note
+    from stopper.errors import InputError
+
+    console = Console()
+    source = calibrating.choose_source(scores, traces)
+    base, sampling = None, None
+    if scores is not None:
+        if artifact is not None:
+            raise InputError(
+                f"--scores makes an artifact of its own; {artifact} would not be used. Leave it "
+                "out, or calibrate it with --traces"
+            )
+        if out is None:
+            raise InputError("--scores needs --out FOLDER to write the artifact to")
+        check_target(out)
+        table = load_scores(source)
+    else:
+        if artifact is None:
+            raise InputError(f"--traces {source} needs the ARTIFACT of `stopper train` to score it")
+        out = artifact if out is None else out
+        check_target(out)
+        base = Artifact.load(artifact)
+        avoid = (*calibrating.FITTED, calibrating.TEST)
+        chosen = calibrating.choose_traces(base, source, avoid)
+        table, sampling = chosen.table, chosen.sampling
+        if chosen.used:
+            kept = ", ".join(f"{count} {name}" for name, count in chosen.used.items())
+            note(f"set aside groups of the artifact's other splits: {kept}")
+        if dict(sampling) != base.manifest.sampling:
+            note(f"the promise is for the sampling of {source}: {dict(sampling)}")
+    found = find(
+        table,
+        loss=loss.value,
+        alpha=alpha,
+        method=method.value,
+        confidence=confidence,
+        rollouts=rollouts.value,
+        allow_one_class=allow_one_class,
+        source=str(source),
+    )
+    for remark in found.notes:
+        note(remark)
+    made = calibrating.calibrated(found, table.groups, base, sampling, valid_days)
+    made.save(out)
+    console.print(calibration_summary(found))
+    console.print(escape(found.promise), soft_wrap=True)
+    test = "--scores TEST.jsonl" if scores is not None else f"--traces {source}"
+    console.print(
+        escape(f"Wrote {out}. Next: stopper evaluate {out} {test} --alpha {alpha:g}"),
+        soft_wrap=True,
+        highlight=False,
+    )

@@ -1,0 +1,1 @@
+"""Makes `table_makers` importable for the tests of this room."""
