@@ -168,7 +168,7 @@ def install(flavour: str) -> None:
 def pip(*arguments: str) -> bool:
     """Run the environment's own pip, quietly in a log; tell whether it succeeded."""
     command = [str(VENV / "bin" / "python"), "-m", "pip", *arguments]
-    command += [] if sys.stdout.isatty() else ["--quiet"]
+    command += [] if sys.stdout.isatty() else ["-qq"]
     return subprocess.run(command, check=False).returncode == 0
 
 
