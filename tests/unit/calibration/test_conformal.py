@@ -11,9 +11,12 @@ from scipy.special import expit
 from calibration.conformal import MapiePerCue, conformal_rank, lynx_threshold
 from probes.errors import InputError
 
-LOGITS = st.lists(
-    st.integers(-40, 40).map(lambda tenth: tenth / 10), min_size=1, max_size=60
-).map(lambda values: np.array(values, dtype=np.float32))
+
+def logits(fewest: int) -> st.SearchStrategy[np.ndarray]:
+    tenths = st.lists(st.integers(-40, 40), min_size=fewest, max_size=60)
+    return tenths.map(lambda values: np.array(values, dtype=np.float32) / np.float32(10))
+
+
 DELTAS = st.sampled_from([0.05, 0.1, 0.15, 0.25, 0.3, 0.5])
 GRID = np.arange(-50, 51, dtype=np.float32) / np.float32(10)
 
@@ -30,7 +33,7 @@ def quantile(nonconformity: np.ndarray, delta: float) -> float:
     return math.inf if rank > len(nonconformity) else np.sort(nonconformity)[rank - 1]
 
 
-@given(LOGITS, LOGITS, DELTAS)
+@given(logits(1), logits(1), DELTAS)
 @settings(deadline=None, max_examples=200)
 def test_lynx_is_two_quantiles_of_one_minus_p(good, bad, delta) -> None:
     # As the paper words it, on probabilities in float64, where a rank beyond n is infinite.
@@ -40,7 +43,7 @@ def test_lynx_is_two_quantiles_of_one_minus_p(good, bad, delta) -> None:
     assert (lynx_threshold(good, bad, delta) < GRID).tolist() == exits.tolist()
 
 
-@given(LOGITS, LOGITS, DELTAS)
+@given(logits(21), logits(21), DELTAS)
 @settings(deadline=None, max_examples=40)
 def test_lynx_is_mapie_run_on_each_class(good, bad, delta) -> None:
     """MAPIE's own classifier, conformalised on one class at a time, gives LYNX's two quantiles."""
@@ -54,7 +57,7 @@ def test_lynx_is_mapie_run_on_each_class(good, bad, delta) -> None:
     assert (lynx_threshold(good, bad, delta) < GRID).tolist() == (right_in & ~wrong_in).tolist()
 
 
-@given(LOGITS, LOGITS, DELTAS)
+@given(logits(21), logits(21), DELTAS)
 @settings(deadline=None, max_examples=40)
 def test_mapie_pools_the_cues(good, bad, delta) -> None:
     assume(mapie_agrees_on_the_rank(len(good) + len(bad), delta))

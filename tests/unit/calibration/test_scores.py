@@ -127,21 +127,21 @@ def test_a_wrong_line_is_named_with_its_remedy(tmp_path: Path, fields: Any, mess
 
 def test_a_duplicate_trace_is_named_with_its_first_line(tmp_path: Path) -> None:
     path = write(tmp_path, line(), "", line(trace_id="u"), line())
-    with pytest.raises(InputError, match="own.jsonl:4: trace_id 't' was already used in line 1"):
+    with pytest.raises(InputError, match=r"own.jsonl:4: trace_id 't' was already used in line 1"):
         list(read_scores(path))
 
 
 def test_a_truncated_last_line_is_said_to_be_one(tmp_path: Path) -> None:
     path = tmp_path / "cut.jsonl"
     path.write_text(json.dumps(line()) + "\n" + json.dumps(line(trace_id="u"))[:-9])
-    with pytest.raises(InputError, match="cut.jsonl:2: not JSON.*cut off"):
+    with pytest.raises(InputError, match=r"cut.jsonl:2: not JSON.*cut off"):
         list(read_scores(path))
 
 
 def test_what_is_no_text_is_named(tmp_path: Path) -> None:
     path = tmp_path / "binary.jsonl"
     path.write_bytes(b"\x80\x81\x82\n")
-    with pytest.raises(InputError, match="binary.jsonl:1: not UTF-8"):
+    with pytest.raises(InputError, match=r"binary.jsonl:1: not UTF-8"):
         list(read_scores(path))
 
 
@@ -149,12 +149,12 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
 def test_an_empty_file_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "empty.jsonl"
     path.write_text(content)
-    with pytest.raises(InputError, match="empty.jsonl: holds no trace"):
+    with pytest.raises(InputError, match=r"empty.jsonl: holds no trace"):
         list(read_scores(path))
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="none.jsonl: cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"none.jsonl: cannot be read: No such file"):
         list(read_scores(tmp_path / "none.jsonl"))
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         list(read_scores(tmp_path))

@@ -65,7 +65,7 @@ def test_leaks_are_found_and_refused_by_name() -> None:
     used = {"train": group_hashes(["a", "b"]), "select": group_hashes(["c"])}
     assert leaked_groups(["x", "b", "b"], used["train"]) == ["b"]
     require_disjoint(["x", "y"], used)
-    with pytest.raises(InputError, match="1 of 3 groups.*'select'.*'c'"):
+    with pytest.raises(InputError, match=r"1 of 3 groups.*'select'.*'c'"):
         require_disjoint(["x", "c", "y"], used)
 
 

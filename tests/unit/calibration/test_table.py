@@ -36,7 +36,7 @@ def test_rows_name_the_trace_of_each_cue() -> None:
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), 1e39])
 def test_a_score_that_is_no_float32_is_named(score: float) -> None:
-    with pytest.raises(InputError, match="'b'.*cue 1"):
+    with pytest.raises(InputError, match=r"'b'.*cue 1"):
         CueTable.from_traces([trace("a", [0.0]), trace("b", [0.0, score])])
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def loss_at(trace: Trace, threshold: float, loss: str) -> int:
 
 
 def monotone_loss(trace: Trace, threshold: float, loss: str) -> int:
-    """The largest loss at this threshold or any above it."""
+    """Take the largest loss at this threshold or any above it."""
     candidates = [threshold, *(e.score for e in trace.cues if e.score > threshold)]
     return max(loss_at(trace, candidate, loss) for candidate in candidates)
 
@@ -73,7 +74,7 @@ def test_a_long_trace_among_short_ones() -> None:
     scores = rng.normal(size=offsets[-1]).astype(np.float32)
     bad = rng.random(offsets[-1]) < 0.5
     expected = []
-    for low, high in zip(offsets[:-1], offsets[1:], strict=True):
+    for low, high in pairwise(offsets):
         top = x = -math.inf
         for cue in range(low, high):
             if scores[cue] > top:
