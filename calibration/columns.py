@@ -63,6 +63,7 @@ def encode(records: Sequence[TraceRecord]) -> tuple[bytes, bytes]:
     ------
     InputError
         If a field has a type that the schema refuses.
+
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -104,6 +105,7 @@ def open_table(path: str) -> tuple[Any, str]:
     ------
     ValueError
         If it is damaged or has other columns.
+
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -135,6 +137,7 @@ def check_hidden(path: str, width: int) -> None:
     ------
     ValueError
         If the file is missing, truncated or of another shape.
+
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -152,6 +155,7 @@ def read_column(file: Any, name: str) -> list[Any]:
     ------
     ValueError
         If its pages are damaged.
+
     """
     import pyarrow as pa
 
@@ -169,6 +173,7 @@ def decode(file: Any, tensors: bytes, sha256: str, width: int) -> list[TraceReco
     ------
     ValueError
         If the table or the hidden states are damaged, or do not belong together.
+
     """
     import pyarrow as pa
 

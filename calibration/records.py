@@ -32,6 +32,7 @@ class CueRecord:
         The answer extracted from them; None if there is none.
     correct, agrees
         Whether it equals the gold answer, the full trace's answer; None where unknown.
+
     """
 
     position: int
@@ -68,6 +69,7 @@ class TraceRecord:
         By increasing position.
     hidden
         float32 [len(cues), n_layers * hidden_size]; the store's layers side by side.
+
     """
 
     trace_id: str
@@ -100,6 +102,7 @@ class TraceRecord:
         ------
         InputError
             Naming the trace and the field.
+
         """
 
         def refuse(field_name: str, why: str) -> InputError:
@@ -139,6 +142,7 @@ class TraceMeta(Record):
         Which hidden states are kept, as in :class:`probes.spec.ProbeSpec`.
     cues
         The cue spec as JSON; ``stopper.cues`` reads it.
+
     """
 
     schema_version: Positive = 1
@@ -179,6 +183,7 @@ class TraceMeta(Record):
         ------
         InputError
             If one was not collected.
+
         """
         missing = [layer for layer in layers if layer not in self.layers]
         if missing:

@@ -27,6 +27,7 @@ def read_meta(folder: str | Path) -> TraceMeta:
     ------
     InputError
         If it is missing, not JSON, or a field is wrong.
+
     """
     path = Path(folder) / META
     try:

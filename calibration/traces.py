@@ -52,6 +52,7 @@ class TraceWriter:
     InputError
         If the store holds other traces (naming the differing fields), is damaged, or is being
         written by another process.
+
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class TraceWriter:
         ------
         InputError
             If the trace is malformed or its id is already there. What was appended before stays.
+
         """
         if self._lock is None:
             raise InputError(f"{self.folder}: this writer is closed")
@@ -168,6 +170,7 @@ class TraceDataset:
     ------
     InputError
         If it is no store. Damage in a part is found, and its file named, when it is read.
+
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -209,6 +212,7 @@ class TraceDataset:
         ------
         InputError
             Naming the part, the trace, the field and the remedy.
+
         """
         seen: set[str] = set()
         for path in self.parts:
@@ -246,6 +250,7 @@ def scored_traces(
         Scores the hidden states at the cues.
     groups
         Keep only traces of these prompts; all by default.
+
     """
     wanted = dataset.meta.columns(probe.spec.layers)
     for record in dataset:

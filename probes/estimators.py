@@ -38,6 +38,7 @@ def linear(
     -------
     Pipeline, bool
         And whether the solver converged.
+
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -93,6 +94,7 @@ def export(pipeline: Any, spec: ProbeSpec, offset: float = 0.0) -> Probe:
     Probe
         Its scores equal the pipeline's logits plus ``offset`` up to the rounding of weights and
         bias to float32; for a linear probe within ``2**-23 * (|bias| + sum |w (h - mean)|)``.
+
     """
     scaler, model = (step for _, step in pipeline.steps)
     if spec.kind == "linear":

@@ -20,6 +20,7 @@ class CueEvent:
         Whether the answer forced here equals the gold answer; None where no gold is known.
     agrees
         Whether the answer forced here equals the full trace's answer; None where not collected.
+
     """
 
     position: int
@@ -44,6 +45,7 @@ class Trace:
         Whether the full trace's own answer is right; None where no gold is known.
     cues
         Events by increasing position; may be empty (such a trace is never stopped).
+
     """
 
     trace_id: str

@@ -38,6 +38,7 @@ class FitResult:
         on these groups' cues.
     chosen
         What fitting settled on, and the counts.
+
     """
 
     probe: Probe
@@ -86,6 +87,7 @@ def fit_probe(
     As in LYNX (arXiv 2512.05325): standardised features, classes weighted to balance, an MLP of
     (256, 64) by Adam with early stopping. Unlike it, held-out cues are of other prompts. Balanced
     weights shift the logit by the log odds of the classes; the exported bias takes that back.
+
     """
     truth = np.asarray(labels, dtype=bool)
     _, group = np.unique(np.asarray(groups), return_inverse=True)

@@ -31,6 +31,7 @@ def quality(
     --------
     >>> quality([-2.0, -1.0, 1.0, 2.0], [False, False, True, True])["auroc"]
     1.0
+
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 

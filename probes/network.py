@@ -37,6 +37,7 @@ class Probe:
     ------
     InputError
         If shapes do not follow ``spec`` or a weight is not finite.
+
     """
 
     def __init__(self, spec: ProbeSpec, layers: Sequence[tuple[FloatArray, FloatArray]]) -> None:
@@ -68,6 +69,7 @@ class Probe:
         ------
         InputError
             If the width is not the spec's.
+
         """
         state = np.asarray(hidden, dtype=np.float64)
         if state.ndim != 2 or state.shape[1] != self.spec.input_dim:
@@ -100,6 +102,7 @@ class Probe:
         ------
         InputError
             If a tensor is missing, unknown, not float32, not finite or of another shape.
+
         """
         depth = len(spec.widths) - 1
         names = [f"layer.{index}.{part}" for index in range(depth) for part in ("weight", "bias")]

@@ -26,6 +26,7 @@ class ModelFingerprint(Record):
         See :func:`fingerprint_files`.
     revision
         Hub revision, where known.
+
     """
 
     model: Text
@@ -65,6 +66,7 @@ class Closing(Record):
         Text put in the model's mouth after the end, and its token ids; may be empty.
     max_answer_tokens
         Longest forced answer when labels are collected.
+
     """
 
     end_ids: tuple[Count, ...]
@@ -103,6 +105,7 @@ def fingerprint_files(model_dir: str | Path) -> dict[str, str | None]:
     ------
     InputError
         If the folder has no readable ``tokenizer.json``, or a template file cannot be read.
+
     """
     folder = Path(model_dir)
     try:

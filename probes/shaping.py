@@ -41,6 +41,7 @@ def shape(scores: npt.ArrayLike, spec: ProbeSpec) -> FloatArray:
     >>> spec = ProbeSpec(kind="linear", layers=(1,), hidden_size=4, shaping="rise")
     >>> shape([1.0, -1.0, 3.0], spec).tolist()
     [1.0, -1.0, 5.0]
+
     """
     raw = np.asarray(scores, dtype=np.float32)
     weight = np.float32(weight_of(spec))

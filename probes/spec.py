@@ -30,6 +30,7 @@ class ProbeSpec(Record):
         trace's own running minimum.
     rise_weight
         Weight of the rise; powers of two make fused multiply-adds exact.
+
     """
 
     kind: Literal["linear", "mlp"]
@@ -88,6 +89,7 @@ def default_layers(num_layers: int) -> tuple[int, ...]:
     (12, 18, 24, 36)
     >>> default_layers(3)
     (1, 2, 3)
+
     """
     if num_layers < 1:
         raise ValueError(f"num_layers must be at least 1, got {num_layers}")

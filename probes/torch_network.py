@@ -19,6 +19,7 @@ class TorchProbe(torch.nn.Module):  # type: ignore[misc]  # mypy skips torch
     dtype
         Arithmetic. float64 (the default) makes the float32 score independent of batch size and
         device but for about one rounding in 2**29; float32 only where a device lacks float64.
+
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class TorchProbe(torch.nn.Module):  # type: ignore[misc]  # mypy skips torch
         -------
         float32 [n]
             Logits; NaN where the hidden state or the logit is not finite.
+
         """
         state = hidden.to(self.dtype)
         finite = torch.isfinite(state).all(dim=1)
@@ -81,6 +83,7 @@ def shape_scores(
     -------
     shaped, lows
         float32 [n] each. A NaN score gives NaN and leaves its minimum as it was.
+
     """
     lows = torch.fmin(lows, scores)
     # Three separate operations: a fused multiply-add would round once where numpy rounds twice.

@@ -68,6 +68,7 @@ def read_json(data: bytes | str) -> Any:
     ------
     ValueError
         If ``data`` is not UTF-8, not JSON, or nests too deeply.
+
     """
     try:
         return json.loads(data, parse_constant=_refuse_constant)
@@ -89,6 +90,7 @@ def parse(
     ------
     InputError
         Or the given ``error``; the message names ``source``, each wrong field and the ``remedy``.
+
     """
     try:
         return kind.model_validate(data)

@@ -59,6 +59,7 @@ class Artifact:
         uint64 hashes of the groups in each split, by its name; no group is in two.
     calibration_tensors
         Further arrays of a calibration method, by name.
+
     """
 
     manifest: Manifest
@@ -99,6 +100,7 @@ class Artifact:
         ------
         ArtifactError
             If ``folder`` exists and is not an artifact, or a file would exceed the size limit.
+
         """
         target = Path(folder)
         check_target(target)
@@ -146,6 +148,7 @@ class Artifact:
         ArtifactError
             Names the file and the remedy: missing, truncated, oversized, altered, of another
             schema, expired, or inconsistent in itself.
+
         """
         root = Path(folder)
         manifest = read_manifest(root)
@@ -188,6 +191,7 @@ def check_target(folder: str | Path) -> None:
     ------
     ArtifactError
         If ``folder`` exists and is neither empty nor an artifact.
+
     """
     target = Path(folder)
     if target.exists() and not _is_artifact(target) and not folders.is_empty(target):
@@ -204,6 +208,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     ------
     ArtifactError
         As :meth:`Artifact.load`.
+
     """
     path = Path(folder) / MANIFEST
     try:

@@ -24,6 +24,7 @@ def read(path: Path, limit: int) -> bytes:
     ------
     OSError
         If it is missing, no regular file, too large, or a link that leads out of the folder.
+
     """
     real, home = path.resolve(), path.parent.resolve()
     if not real.is_relative_to(home):

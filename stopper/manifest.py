@@ -40,6 +40,7 @@ class CalibrationRecord(Record):
         The statement to print.
     rollouts
         Most traces of one prompt.
+
     """
 
     method: Literal["ltt", "crc", "lynx"]

@@ -32,6 +32,7 @@ class Decision:
         One of a fixed set of names, fit for a metric's label.
     threshold
         What the score was compared with, float32; +inf where no threshold keeps the promise.
+
     """
 
     stop: bool
@@ -48,6 +49,7 @@ class StopPolicy:
         float32 [n], ascending; per calibration unit its highest bad score, -inf without one.
     method, confidence
         As calibrated; ``confidence`` is ignored by "crc".
+
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class StopPolicy:
         ------
         ArtifactError
             If the artifact is not calibrated, or by LYNX's rule, which promises nothing per trace.
+
         """
         record = artifact.manifest.calibration
         if record is None:
@@ -87,6 +90,7 @@ class StopPolicy:
         ------
         InputError
             If ``alpha`` is not strictly between 0 and 1.
+
         """
         known = self._known.get(alpha)
         if known is None:
@@ -108,6 +112,7 @@ class StopPolicy:
             Shaped logit; taken as float32.
         alpha
             The request's tolerated share of bad stops.
+
         """
         limit = self.threshold(alpha)
         with np.errstate(over="ignore"):

@@ -43,6 +43,7 @@ class TrainingPlan:
         Split name to share of prompts; "train" is fitted on, the others are kept for later.
     max_cues
         At most this many labelled cues are drawn, to bound memory.
+
     """
 
     label: Label
@@ -70,6 +71,7 @@ def choose_layers(text: str | None, meta: TraceMeta) -> tuple[int, ...]:
     ------
     InputError
         If it is no such list, or names a layer that was not collected.
+
     """
     if text is None:
         return meta.layers
@@ -94,6 +96,7 @@ def parse_widths(text: str) -> tuple[int, ...]:
     ------
     InputError
         If it is no such list.
+
     """
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) >= 1 for word in words):
@@ -108,6 +111,7 @@ def complete_fractions(train: float, select: float, test: float) -> dict[str, fl
     ------
     InputError
         If a share is negative, nothing is left to train on, or they exceed 1.
+
     """
     shares = {"train": train, "select": select, "test": test}
     for name, share in shares.items():
@@ -131,6 +135,7 @@ def share_out(
     ------
     InputError
         If no prompt falls to "train".
+
     """
     positive = {name: share for name, share in fractions.items() if share != 0.0}
     members: dict[str, list[str]] = {}
@@ -155,6 +160,7 @@ def gather(
     ------
     InputError
         If there is no cue, or none with the label.
+
     """
     columns, wanted = dataset.meta.columns(layers), frozenset(members)
     rng = np.random.default_rng(plan.seed)
@@ -206,6 +212,7 @@ def train(
     ------
     InputError
         If the store cannot be read, or its cues cannot teach a probe.
+
     """
     splits = share_out(sorted(dataset.groups()), plan.fractions, plan.seed)
     cues = read_cues(dataset)
@@ -248,6 +255,7 @@ def read_cues(dataset: TraceDataset) -> CueAutomaton | None:
     ------
     InputError
         If it is damaged, or its spec in ``meta.json`` is.
+
     """
     path: Path = dataset.folder / CUES
     spec = parse(CueSpec, dataset.meta.cues, f"{dataset.folder / 'meta.json'} cues", "Restore it")

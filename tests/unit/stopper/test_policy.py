@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import makers
 import numpy as np
@@ -12,6 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration import risk
+from calibration.evaluate import NEVER, threshold_stops
+from calibration.table import as_table
+from calibration.traces import TraceDataset, scored_traces
+from probes.shaping import RunningShape
 from stopper.artifact import Artifact
 from stopper.errors import ArtifactError, InputError
 from stopper.policy import StopPolicy
@@ -104,3 +109,28 @@ def test_refuses_what_promises_nothing() -> None:
     manifest = made.manifest.model_copy(update={"calibration": lynx})
     with pytest.raises(ArtifactError, match="method lynx"):
         StopPolicy.from_artifact(Artifact(manifest, made.probe, made.cues))
+
+
+def test_deciding_cue_by_cue_is_the_offline_replay(tmp_path: Path) -> None:
+    """One state at a time, as the engine sees them, against whole traces at once."""
+    dataset = TraceDataset(makers.store(tmp_path, makers.records(250)))
+    probe = makers.probe()
+    table = as_table(scored_traces(dataset, probe))
+    rule = StopPolicy(np.sort(risk.worst_bad_scores(table, "disagree")), "ltt", 0.9)
+    stopped = 0
+    for alpha in (0.05, 0.1, 0.3):
+        offline = threshold_stops(table, float(rule.threshold(alpha)))
+        for row, record in enumerate(dataset):
+            running = RunningShape(probe.spec)
+            online = NEVER
+            for index, state in enumerate(record.hidden):
+                score = running.push(probe.score(state[None])[0])
+                if rule.decide(score, alpha).stop:
+                    online = index
+                    break
+            if offline[row] == NEVER:
+                assert online == NEVER
+            else:
+                assert table.offsets[row] + online == offline[row]
+                stopped += 1
+    assert stopped > 100
