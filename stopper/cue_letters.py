@@ -82,6 +82,7 @@ class LetterAutomaton:
         The symbol right after the cue shows that it was only the beginning of a longer word.
     drawls : bool[n_symbols, n_labels + 1]
         The symbol draws the cue's doubled last letter out ("hmmmm") and is part of it.
+
     """
 
     def __init__(self, words: tuple[str, ...], paragraph: bool) -> None:
@@ -122,6 +123,7 @@ class LetterAutomaton:
         -------
         after : int32[n_states, n_texts]
         fired : int8[n_states, n_texts]
+
         """
         end = self._index[END]
         length = 1 + max(map(len, spelled))

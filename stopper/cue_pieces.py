@@ -20,6 +20,7 @@ def backend(tokenizer: Any) -> Any:
     ------
     InputError
         The tokenizer is neither; slow and Mistral-native tokenizers do not expose their pieces.
+
     """
     inner = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if not hasattr(inner, "get_added_tokens_decoder"):
@@ -44,6 +45,7 @@ def token_pieces(tokenizer: Any) -> list[bytes | None]:
     list
         One entry per id up to the largest one. Bytes may be an incomplete UTF-8 sequence; None
         stands for ids without text: control tokens and holes in the vocabulary.
+
     """
     inner = backend(tokenizer)
     vocabulary: dict[str, int] = inner.get_vocab(with_added_tokens=True)

@@ -51,6 +51,7 @@ class CueSpec(BaseModel):
         Token ids that open and close the thinking; one or several each.
     starts_inside
         The output begins inside the thinking although no opening id stands in the prompt.
+
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

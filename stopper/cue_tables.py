@@ -42,6 +42,7 @@ def fold_span(
         State of the letter automaton after a token.
     fired : int8[n_letter_states, n_columns]
         Label that the token fires.
+
     """
     first, last = spec.think_start_ids, spec.think_end_ids
     n_letters, n_columns = following.shape

@@ -63,6 +63,7 @@ class CueAutomaton:
         Names of the labels; the interval's comes last.
     interval
         Period of the events that do not depend on the text (see `interval_fires`); 0 is off.
+
     """
 
     token_class: NDArray[np.int32]
@@ -80,6 +81,7 @@ class CueAutomaton:
         ------
         InputError
             The tokenizer's pieces cannot be read, or a thinking id is not in its vocabulary.
+
         """
         pieces = token_pieces(tokenizer)
         for name in ("think_start_ids", "think_end_ids"):
@@ -166,6 +168,7 @@ class CueAutomaton:
         ------
         ArtifactError
             A table is missing, of a wrong type or shape, or points outside of another one.
+
         """
         check_tables(tensors, spec)
         tables = {name: np.ascontiguousarray(tensors[name]) for name in DTYPES}
@@ -193,6 +196,7 @@ def interval_fires(interval: int, count: Any, inside: Any) -> Any:
         Tokens generated so far, this one included. A number or an array.
     inside
         Whether the thinking goes on after this token. A truth value or an array.
+
     """
     return (count % max(interval, 1) == 0) & inside & (interval > 0)
 

@@ -33,6 +33,7 @@ class Check:
         What was found.
     remedy
         What to do about it; empty if nothing.
+
     """
 
     name: str
@@ -73,6 +74,7 @@ class Facts:
         One sentence per package of ours that another one hides.
     missing_extras
         Distributions that an extra of ours needs and that are absent, by the extra's name.
+
     """
 
     python: tuple[int, int, int]

@@ -73,6 +73,7 @@ def check_artifact(
         Folder or id of the model to be served.
     fingerprint
         Reads a model's identity the way the engine will.
+
     """
     try:
         loaded = Artifact.load(folder)

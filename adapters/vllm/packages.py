@@ -33,6 +33,7 @@ class Clash:
         The intruder's file or folder; empty where the package cannot be found at all.
     owner
         The distribution that the intruder belongs to, where that is known.
+
     """
 
     package: str
@@ -63,6 +64,7 @@ def verify_own_packages() -> None:
     UnsupportedError
         Names the intruder's file and how to get rid of it. Where the intruder hides that class, a
         RuntimeError says the same.
+
     """
     clashes = find_clashes()
     if not clashes:
@@ -90,6 +92,7 @@ def find_clashes(
         Finds what an import would load; Python's own machinery by default.
     owners
         Tells which distributions install which package; asked only where there is a clash.
+
     """
     clashes = []
     for package in PACKAGES:

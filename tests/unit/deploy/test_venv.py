@@ -158,3 +158,34 @@ def test_cures_are_told_once_and_then_not_needed(
     assert script.cure("cpu") == []
     assert script.cure("gpu") == []
     assert capsys.readouterr().out == ""
+
+
+def test_torch_comes_from_its_own_index_where_the_first_try_fails(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tried: list[tuple[str, ...]] = []
+
+    def pip(*arguments: str) -> bool:
+        tried.append(arguments)
+        return "--extra-index-url" in arguments
+
+    monkeypatch.setattr(script, "STAMP", tmp_path / "stamp")
+    monkeypatch.setattr(script, "pip", pip)
+    script.install("cpu")
+    assert [len(arguments) for arguments in tried] == [4, 6]
+    assert tried[1][2] == "https://download.pytorch.org/whl/cpu"
+    with pytest.raises(script.SetupError, match="pip failed"):
+        script.install("gpu")
+    assert tried[-1][:2] == ("install", "vllm>=0.32,<0.34")
+
+
+def test_an_interrupted_installation_is_not_taken_for_a_finished_one(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stamp = tmp_path / "stamp"
+    stamp.write_text("{}")
+    monkeypatch.setattr(script, "STAMP", stamp)
+    monkeypatch.setattr(script, "pip", lambda *arguments: False)
+    with pytest.raises(script.SetupError):
+        script.install("gpu")
+    assert not stamp.exists()
