@@ -154,7 +154,7 @@ def _class_notes(
         return []
     kind = "bad" if bad.all() else "good"
     outcome = (
-        "only scores above all of these would stop"
+        "only scores above nearly all of these would stop"
         if bad.all()
         else "every trace would be stopped at its first cue"
     )

@@ -48,9 +48,7 @@ def trace_lists(
     traces = []
     for index in range(draw(st.integers(min_size, max_size))):
         cues = draw(
-            st.lists(
-                st.tuples(st.integers(1, 9), scores, st.booleans(), st.booleans()), max_size=6
-            )
+            st.lists(st.tuples(st.integers(1, 9), scores, st.booleans(), st.booleans()), max_size=6)
         )
         position = 0
         events = []
