@@ -84,3 +84,77 @@ def collect(
     )
     added = run(job, asked, out)
     typer.echo(f"{out}: {added} traces added. Next: stopper train {out} --out ARTIFACT")
+
+
+def demo(
+    model: Annotated[
+        str | None, typer.Option(help="Default: the tiny reasoner of this checkout.")
+    ] = None,
+    artifact: Annotated[
+        Path | None, typer.Option(help="Calibrated artifact of that model.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="JSONL of held-out prompts with answers.")
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Share that may be stopped badly. Default: as calibrated."),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Number of prompts.", min=1)] = 400,
+    traces: Annotated[int, typer.Option(help="Stopped traces to show.", min=0)] = 3,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures as JSON.", metavar="FILE")
+    ] = None,
+    plot: Annotated[
+        Path, typer.Option(help="Where to draw tokens against accuracy.", metavar="FILE")
+    ] = Path("stopper-demo.png"),
+    max_tokens: Annotated[int, typer.Option(help="Longest full output.", min=1)] = 400,
+    max_num_seqs: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 16,
+    dtype: Annotated[str, typer.Option(help=_DTYPE_HELP)] = "float32",
+    seed: Annotated[int, typer.Option(help="Fixes every request's noise.")] = 1,
+) -> None:
+    """Serve held-out prompts unstopped and stopped with real vLLM, and compare."""
+    import json
+
+    from rich.console import Console
+    from transformers import AutoTokenizer
+
+    from adapters.vllm.collect import generation_defaults
+    from adapters.vllm.demo import compare
+    from adapters.vllm.engine import EngineOptions
+    from adapters.vllm.generation import Sampling
+    from adapters.vllm.prompts import read_prompts
+    from adapters.vllm.showing import results_table, show_traces
+    from calibration.files import replacing
+    from calibration.plots import plot_evaluations
+    from stopper.errors import InputError
+
+    home = Path(__file__).resolve().parents[2] / "examples" / "tiny_reasoner"
+    if None in (model, artifact, prompts) and not home.is_dir():
+        raise InputError(
+            "the tiny reasoner is part of stopper's source checkout, not of the installed package; "
+            "run this in a checkout, or give --model, --artifact and --prompts"
+        )
+    model = model or str(home / "model")
+    asked = read_prompts(prompts or home / "problems" / "test.jsonl", limit)
+    own = generation_defaults(model)
+    found = compare(
+        EngineOptions(model=model, dtype=dtype, max_num_seqs=max_num_seqs),
+        artifact or home / "artifact",
+        alpha,
+        asked,
+        Sampling(
+            own.get("temperature", 1.0), own.get("top_p", 1.0), own.get("top_k", 0), max_tokens,
+            seed,
+        ),
+        batch=64,
+    )  # fmt: skip
+    console = Console()
+    show_traces(console, found, AutoTokenizer.from_pretrained(model), traces)
+    console.print(results_table(found))
+    plot_evaluations(found.curve, plot, f"{Path(model).name}: {len(asked)} held-out prompts")
+    console.print(f"Wrote {plot}", soft_wrap=True, highlight=False)
+    if json_file is not None:
+        with replacing(json_file) as file:
+            file.write((json.dumps(found.to_json(), indent=2) + "\n").encode())
+        console.print(f"Wrote {json_file}", soft_wrap=True, highlight=False)

@@ -43,7 +43,13 @@ def start_engine(options: EngineOptions, settings: PluginSettings) -> LLM:
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     from vllm import LLM
+    from vllm.platforms import current_platform
 
+    extra = dict(options.extra)
+    if current_platform.is_cpu():
+        # Upstream (0.32, V1 on CPU): a seeded request whose prompt is split into chunks kills the
+        # engine ("CPU Generator does not use offset").
+        extra.setdefault("enable_chunked_prefill", False)
     config = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     return LLM(
         model=options.model,
@@ -56,5 +62,5 @@ def start_engine(options: EngineOptions, settings: PluginSettings) -> LLM:
         enable_prefix_caching=options.prefix_caching,
         disable_log_stats=True,
         additional_config={"stopper": config},
-        **options.extra,
+        **extra,
     )

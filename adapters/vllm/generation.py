@@ -60,6 +60,7 @@ class SeenCue:
 class Generated:
     """One finished request. `cues` is filled where the engine keeps hidden states."""
 
+    request_id: str
     prompt_ids: list[int]
     output_ids: list[int]
     text: str
@@ -91,6 +92,7 @@ def generate(
         output_ids = list(completion.token_ids)
         results.append(
             Generated(
+                request_id=output.request_id,
                 prompt_ids=prompt_ids,
                 output_ids=output_ids,
                 text=completion.text,
@@ -115,11 +117,13 @@ def _collected(llm: LLM) -> dict[str, list[_Row]]:
         for request_id, positions, labels, scores, hidden in rank:
             rows = np.frombuffer(hidden, dtype=np.float32)
             rows = rows.reshape(len(positions), -1) if positions else rows.reshape(0, 1)
-            # The engine appends a dash and eight characters to the id that it was given.
-            found[request_id.rsplit("-", 1)[0]] = list(
-                zip(positions, labels, scores, rows, strict=True)
-            )
+            found[outer_id(request_id)] = list(zip(positions, labels, scores, rows, strict=True))
     return found
+
+
+def outer_id(request_id: str) -> str:
+    """Return the id that the caller knows: the engine appends a dash and eight characters."""
+    return request_id.rsplit("-", 1)[0]
 
 
 def force_answers(
