@@ -1,0 +1,1 @@
+"""Makes `populations` importable for the statistics tests."""
