@@ -33,6 +33,7 @@ __all__ = ["Check", "Facts", "check_artifact", "checks", "doctor", "gather"]
 _EXTRAS = ("vllm", "calibrate", "serve", "rag")
 _MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}
 _SLOWEST_IMPORT_S = 120
+_LONGEST_MESSAGE = 300
 
 
 def doctor(
@@ -78,7 +79,7 @@ def check_artifact(
     try:
         loaded = Artifact.load(folder)
     except StopperError as problem:
-        return [Check("Artifact", "fail", str(problem), "calibrate again or copy it anew")]
+        return [Check("Artifact", "fail", str(problem))]  # the message names its remedy
     calibration = loaded.manifest.calibration
     promise = calibration.promise if calibration else "not calibrated yet"
     verdicts = [Check("Artifact", "ok" if calibration else "warn", f"{folder}: {promise}")]
@@ -87,7 +88,7 @@ def check_artifact(
     try:
         foreign = loaded.mismatches(fingerprint(model))
     except (StopperError, OSError, ValueError) as problem:
-        detail = str(problem).strip().splitlines()[0]
+        detail = " ".join(str(problem).split())[:_LONGEST_MESSAGE]  # vLLM's run over many lines
         return [*verdicts, Check("Artifact and model", "fail", detail, "give a model's folder")]
     if foreign:
         remedy = "collect, train and calibrate on this model, or serve the artifact's"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -204,3 +206,19 @@ def test_a_corrupt_artifact_fails(tmp_path: Path) -> None:
     (verdict,) = check_artifact(tmp_path, None, lambda model: pytest.fail("not asked"))
     assert verdict.status == "fail"
     assert "manifest.json" in verdict.detail
+
+
+def test_the_program_reads_a_model_as_the_engine_does(tmp_path: Path) -> None:
+    from makers import artifact
+
+    artifact().save(tmp_path / "artifact")
+    model = Path(__file__).parents[3] / "examples" / "tiny_reasoner" / "model"
+    hidden_size = json.loads((model / "config.json").read_text())["hidden_size"]
+    program = Path(sys.executable).with_name("stopper")
+    command = [program, "doctor", "--json", "--dtype", "float32"]
+    command += ["--artifact", tmp_path / "artifact", "--model", model]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    verdict = json.loads(done.stdout)["checks"][-1]  # vLLM's log does not get in between
+    assert f"hidden_size is {hidden_size}, expected 6" in verdict["detail"]
+    assert "dtype" not in verdict["detail"]
