@@ -89,7 +89,7 @@ class DeviceTracker:
     def start(
         self, slot: int, prompt_len: int, state: int, threshold: float, *, forces: bool
     ) -> None:
-        """Give a slot to a new request; `state` is the automaton's before the last prompt token."""
+        """Give a slot to a new request; `state` is the automaton's where the output begins."""
         self._state[slot] = state
         self._floor[slot] = torch.inf
         self._stop[slot] = _NEVER
@@ -153,14 +153,16 @@ class DeviceTracker:
         before = (positions - 1) % RING
         known = tokens < self._class.shape[0]
         column = torch.where(known, self._class[torch.where(known, tokens, 0)], NEUTRAL_CLASS)
-        entry = self._state[slots, before] * self._classes + column
-        state = self._next[entry]
+        old = self._state[slots, before]
+        entry = old * self._classes + column
         cue = self._fires[entry]
         produced = positions - self._prompt_len[slots] + 1
+        output = produced > 0  # the prompt has its say in `start`
+        state = torch.where(output, self._next[entry], old)
         if self._interval:
             cue = cue | interval_fires(self._interval, produced, self._inside[state])
         stop = self._stop[slots, before]
-        cue = cue & (produced > 0) & (stop == _NEVER)
+        cue = cue & output & (stop == _NEVER)
 
         level = self._probe(hidden)
         low = self._floor[slots, before]

@@ -112,9 +112,8 @@ class HostTracker:
         self.non_finite = 0
 
     def start(self, request: TrackedRequest, prompt_ids: list[int]) -> None:
-        """Set the automaton by the prompt, all but its last token, which the engine feeds."""
-        state = self._prompt_state(prompt_ids[:-1])
-        request.states[(request.prompt_len - 2) & _MASK] = state
+        """Set the automaton by the prompt, whose last token the engine feeds first."""
+        request.states[(request.prompt_len - 2) & _MASK] = self._prompt_state(prompt_ids)
 
     def step(
         self,
@@ -145,17 +144,19 @@ class HostTracker:
                 continue
             try:
                 state = request.states[(position - 1) & _MASK]
-                token_class = self._class[token] if token < len(self._class) else NEUTRAL_CLASS
-                label = self._fires[state][token_class]
-                state = self._next[state][token_class]
+                produced = position - request.prompt_len + 1
+                label = 0
+                if produced > 0:  # the prompt has its say in `start`
+                    token_class = self._class[token] if token < len(self._class) else NEUTRAL_CLASS
+                    label = self._fires[state][token_class]
+                    state = self._next[state][token_class]
                 request.states[position & _MASK] = state
                 known = request.known[(position - 1) & _MASK]
                 if request.cues and request.cues[-1].position >= position:
                     self._forget(request, position)
-                produced = position - request.prompt_len + 1
                 if self._interval and not label and self._inside[state] and produced > 0:
                     label = 0 if produced % self._interval else self._interval_label
-                if label and produced > 0 and known.stop is None:
+                if label and known.stop is None:
                     known = self._look(request, known, position, label, hidden(row))
                 request.known[position & _MASK] = known
                 request.last = position

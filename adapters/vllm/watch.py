@@ -195,6 +195,7 @@ class DeviceWatch:
         self, request_id: str, prompt_ids: list[int], threshold: np.float32, *, forces: bool
     ) -> None:
         """See `Watch`."""
+        state = self._prompt_state(prompt_ids)
         slot = self._slots.get(request_id)
         if slot is None:
             if not self._free:
@@ -205,7 +206,6 @@ class DeviceWatch:
         self._slots[request_id] = slot
         self._prompt_lens[request_id] = len(prompt_ids)
         self._last_slots = None
-        state = self._prompt_state(prompt_ids[:-1])
         self._tracker.start(slot, len(prompt_ids), state, float(threshold), forces=forces)
 
     def knows(self, request_id: str, prompt_len: int) -> bool:

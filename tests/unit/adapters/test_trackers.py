@@ -10,10 +10,22 @@ from engine_simulator import FORCE, THINK, Engine, Trace, automaton, ids, judge,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-PROMPTS = ((THINK,), (*ids("so wa"), THINK, *ids(" a")), (THINK, *ids("Altern")), ids("so"), (5,))
+PROMPTS = (
+    (THINK,),
+    (*ids("so wa"), THINK, *ids(" a")),
+    (THINK, *ids("Altern")),
+    tuple(ids("a")),
+    (5,),
+)
 
 CUES = st.sampled_from(
-    [{}, {"interval": 3}, {"paragraph": True, "interval": 7}, {"words": (), "interval": 1}]
+    [
+        {},
+        {"starts_inside": True},
+        {"interval": 3},
+        {"paragraph": True, "interval": 7},
+        {"words": (), "interval": 1},
+    ]
 )
 
 
