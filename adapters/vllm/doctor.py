@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adapters.vllm.checks import ENDPOINT_GROUP, MEDIA, PLUGIN_GROUP, Check, Facts, checks
-from adapters.vllm.packages import find_clashes
+from stopper.packages import find_clashes
 from probes.provenance import ModelFingerprint
 from stopper.artifact import Artifact
 from stopper.errors import StopperError

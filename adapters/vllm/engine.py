@@ -45,22 +45,21 @@ def start_engine(options: EngineOptions, settings: PluginSettings) -> LLM:
     from vllm import LLM
     from vllm.platforms import current_platform
 
-    extra = dict(options.extra)
+    config = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    arguments: dict[str, Any] = {
+        "model": options.model,
+        "dtype": options.dtype,
+        "max_model_len": options.max_model_len,
+        "max_num_seqs": options.max_num_seqs,
+        "tensor_parallel_size": options.tensor_parallel_size,
+        "seed": options.seed,
+        "enforce_eager": options.enforce_eager,
+        "enable_prefix_caching": options.prefix_caching,
+        "disable_log_stats": True,
+        "additional_config": {"stopper": config},
+    }
     if current_platform.is_cpu():
         # Upstream (0.32, V1 on CPU): a seeded request whose prompt is split into chunks kills the
         # engine ("CPU Generator does not use offset").
-        extra.setdefault("enable_chunked_prefill", False)
-    config = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    return LLM(
-        model=options.model,
-        dtype=options.dtype,
-        max_model_len=options.max_model_len,
-        max_num_seqs=options.max_num_seqs,
-        tensor_parallel_size=options.tensor_parallel_size,
-        seed=options.seed,
-        enforce_eager=options.enforce_eager,
-        enable_prefix_caching=options.prefix_caching,
-        disable_log_stats=True,
-        additional_config={"stopper": config},
-        **extra,
-    )
+        arguments["enable_chunked_prefill"] = False
+    return LLM(**{**arguments, **options.extra})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any, TextIO
+
+from stopper.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +25,11 @@ class Journal:
     path
         JSONL file to append to; None keeps the last `KEPT` records in memory only.
 
+    Raises
+    ------
+    InputError
+        If the file cannot be opened for writing.
+
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -32,24 +40,33 @@ class Journal:
         self.not_applied: Counter[str] = Counter()
         self.fail_open: Counter[str] = Counter()
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a", encoding="utf-8")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = path.open("a", encoding="utf-8")
+            except OSError as error:
+                raise InputError(
+                    f"{path}: {error.strerror or error}; let 'decisions' of --additional-config "
+                    "name a file that can be written"
+                ) from None
 
     def add(self, record: dict[str, Any]) -> None:
         """Count a finished request and write it down."""
         self.decisions[record["decision"]] += 1
         if record["decision"] == "not_applied":
             self.not_applied[record["reason"]] += 1
+        self._records.pop(record["request_id"], None)  # an id used again counts as newest
         self._records[record["request_id"]] = record
         while len(self._records) > KEPT:
             self._records.popitem(last=False)
         if self._file is not None:
             try:
-                self._file.write(json.dumps(finite(record)) + "\n")
+                self._file.write(json.dumps(finite(record), allow_nan=False) + "\n")
                 self._file.flush()
             except OSError as error:
                 self.fail_open["decisions_file"] += 1
                 logger.error("stopper: %s: %s; decisions stay in memory only", self._path, error)
+                with contextlib.suppress(OSError):  # what is buffered cannot be written either
+                    self.close()
                 self._file = None
 
     def count_fault(self, cause: str, times: int = 1) -> None:
@@ -88,9 +105,10 @@ class Journal:
             self._file = None
 
 
-def finite(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record with NaN and infinity as None: JSON knows neither."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in record.items()
-    }
+def finite(value: Any) -> Any:
+    """Return the record with NaN and infinity, however deep, as None: JSON knows neither."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    return [finite(part) for part in value] if isinstance(value, list | tuple) else value

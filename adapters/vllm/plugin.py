@@ -1,4 +1,4 @@
-"""The entry point that vLLM calls in every process: makes `--additional-config` work.
+"""Registers stopper with vLLM in every process: makes `--additional-config` work.
 
 Installed, it is available; it does nothing unless `additional_config` has a `stopper` object.
 """
@@ -11,7 +11,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from adapters.vllm.packages import verify_own_packages
 from adapters.vllm.request_options import RequestOptions
 from adapters.vllm.settings import PluginSettings
 from stopper.artifact import Artifact
@@ -30,7 +29,6 @@ def register() -> None:
 
     if hasattr(EngineArgs.create_engine_config, "stopper_wraps"):
         return
-    verify_own_packages()
     EngineArgs.create_engine_config = _configure(EngineArgs.create_engine_config)
     InputProcessor.process_inputs = _validate(InputProcessor.process_inputs)
 

@@ -95,7 +95,7 @@ def _parse(path: Path, lines: Any) -> Iterator[Prompt]:
             continue
         try:
             fields = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path}:{number}: not JSON ({error})") from None
         if not isinstance(fields, dict):
             raise InputError(f"{path}:{number}: must be an object, is {type(fields).__name__}")

@@ -34,9 +34,11 @@ class RequestOptions:
             (0, 1). The server answers it with HTTP 400.
 
         """
-        args = extra_args or {}
+        args = {} if extra_args is None else extra_args
+        if not isinstance(args, Mapping):
+            raise InputError(f"vllm_xargs: must be an object, is {type(args).__name__}")
         for key in args:
-            if key.startswith("stopper") and key not in _KNOWN:
+            if isinstance(key, str) and key.startswith("stopper") and key not in _KNOWN:
                 raise InputError(f"vllm_xargs: unknown key {key!r}; known are {', '.join(_KNOWN)}")
         asked = args.get("stopper", 1)
         # bool is an int to Python, so True and False land on 1 and 0 as a user means them.

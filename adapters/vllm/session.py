@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adapters.vllm.journal import Journal
+from adapters.vllm.journal import Journal, finite
 from adapters.vllm.request_options import RequestOptions
 from adapters.vllm.rows import StepRows
 from adapters.vllm.watch import Forced, Outcome, Watch
@@ -75,31 +75,42 @@ class Session:
         self._journal = journal
         self._keeps = keeps
         self._admitted: dict[str, _Admitted] = {}
+        self._left: dict[str, list[_Admitted]] = {}  # finished; their outcomes are on their way
         self._collected: list[Outcome] = []
 
     def admit(self, scheduler_output: Any) -> None:
-        """Take in new requests and take leave of finished ones; never raises."""
-        for new in scheduler_output.scheduled_new_reqs:
-            self._survive("admit", self._admit, new)
+        """Take leave of finished requests and take in new ones; never raises.
+
+        In this order, as the runners do: an id may be finished and given anew in one step.
+        """
         for request_id in scheduler_output.finished_req_ids:
             self._survive("finish", self._leave, request_id)
+        for new in scheduler_output.scheduled_new_reqs:
+            if not self._survive("admit", self._admit, new):
+                self._admitted[new.req_id] = _Admitted("failed_open", 0, None, np.inf, "admit")
         self._survive("report", self._report)
 
-    def _survive(self, cause: str, call: Callable[..., object], *args: object) -> None:
+    def _survive(self, cause: str, call: Callable[..., object], *args: object) -> bool:
         try:
             call(*args)
+            return True
         except Exception:  # fail open: the engine must not notice
             logger.exception("stopper: fault in %s; the request goes on unstopped", cause)
             if self._journal is not None:
                 self._journal.count_fault(cause)
+            return False
 
     def _admit(self, new: Any) -> None:
         if new.prompt_token_ids is None or new.sampling_params is None:
             self._refuse(new.req_id, 0, "no_prompt_token_ids")
             return
         prompt: list[int] = list(new.prompt_token_ids)
-        if self._watch.knows(new.req_id, len(prompt)):
+        before = self._admitted.get(new.req_id)
+        if self._watch.knows(new.req_id, len(prompt)) or (
+            before is not None and before.prompt_tokens == len(prompt)
+        ):
             return  # preempted and back: its trace goes on where it was
+        self._leave(new.req_id)  # the next turn of a session: another trace
         try:
             options = RequestOptions.from_extra_args(new.sampling_params.extra_args)
         except InputError as error:  # the front end refuses these; an offline caller may pass them
@@ -124,8 +135,8 @@ class Session:
         if threshold == np.inf:
             self._refuse(new.req_id, len(prompt), "too_few_calibration_traces", alpha)
             return
-        self._admitted[new.req_id] = _Admitted(options.mode, len(prompt), alpha, float(threshold))
         self._watch.start(new.req_id, prompt, threshold, forces=options.mode == "stop")
+        self._admitted[new.req_id] = _Admitted(options.mode, len(prompt), alpha, float(threshold))
 
     def _refuse(
         self, request_id: str, prompt: int, reason: str, alpha: float | None = None
@@ -151,8 +162,13 @@ class Session:
         for outcome in self._watch.outcomes(wait=wait):
             if self._keeps:
                 self._collected.append(outcome)
-            admitted = self._admitted.pop(outcome.request_id, None)
-            if admitted is not None and self._journal is not None:
+            left = self._left.pop(outcome.request_id, [])  # first left, first reported
+            if not left:
+                continue
+            admitted = left.pop(0)
+            if left:
+                self._left[outcome.request_id] = left
+            if self._journal is not None:
                 self._journal.add(self._record(outcome, admitted, running=False))
                 if outcome.failure:
                     self._journal.count_fault(outcome.failure)
@@ -160,13 +176,13 @@ class Session:
                     self._journal.count_fault("score_not_finite", outcome.non_finite)
 
     def _leave(self, request_id: str) -> None:
+        admitted = self._admitted.pop(request_id, None)
+        if admitted is not None and admitted.reason is None:
+            self._left.setdefault(request_id, []).append(admitted)
         self._watch.finish(request_id)
-        admitted = self._admitted.get(request_id)
-        if admitted is not None and admitted.reason is not None:
-            del self._admitted[request_id]
-            if self._journal is not None:
-                nothing = Outcome(request_id, 0, 0, None, float("nan"))
-                self._journal.add(self._record(nothing, admitted, running=False))
+        if admitted is not None and admitted.reason is not None and self._journal is not None:
+            nothing = Outcome(request_id, 0, 0, None, float("nan"))
+            self._journal.add(self._record(nothing, admitted, running=False))
 
     def _record(self, outcome: Outcome, admitted: _Admitted, *, running: bool) -> dict[str, Any]:
         at = outcome.stop_position
@@ -181,13 +197,13 @@ class Session:
             decision = "stopped" if admitted.mode == "stop" else "marked"
             reason = "score_above_threshold"
         label = next((cue.label for cue in outcome.seen if cue.position == at), None)
-        return {
+        fields = {
             "request_id": outcome.request_id,
             "decision": decision,
             "reason": reason,
             "position": None if at is None else at - admitted.prompt_tokens + 1,
             "score": None if at is None else outcome.stop_score,
-            "threshold": admitted.threshold if np.isfinite(admitted.threshold) else None,
+            "threshold": admitted.threshold,
             "alpha": admitted.alpha,
             "cue": None if label is None else self._labels[label - 1],
             "cues": outcome.cues,
@@ -198,6 +214,7 @@ class Session:
             "artifact": self._artifact,
             "running": running,
         }
+        return finite(fields)
 
     def decisions(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest finished records and what is known of running requests.
@@ -227,8 +244,8 @@ class Session:
 
     def close(self) -> None:
         """Write down what is still open and close the file."""
-        for request_id in [outcome.request_id for outcome in self._watch.running()]:
-            self._watch.finish(request_id)
+        for request_id in [*self._admitted, *(open_.request_id for open_ in self._watch.running())]:
+            self._survive("finish", self._leave, request_id)
         self._survive("report", self._report, True)
         if self._journal is not None:
             self._journal.close()

@@ -25,7 +25,7 @@ HEALTHY = Facts(
     torch_wanted="torch==2.13.0+cpu",
     triton_backends=("amd", "nvidia"),
     compiler="/usr/bin/g++",
-    plugins=(("vllm.general_plugins", "adapters.vllm.plugin:register"),),
+    plugins=(("vllm.general_plugins", "stopper.entry:register"),),
 )
 GPU = replace(
     HEALTHY,

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGES = ("probes", "calibration", "stopper", "adapters")
-HOME = Path(__file__).resolve().parents[2]
+HOME = Path(__file__).resolve().parents[1]
 """Folder that holds all four, in a checkout (editable install) and in site-packages alike."""
 
 

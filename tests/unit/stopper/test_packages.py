@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import stopper.errors
-from adapters.vllm import packages
-from adapters.vllm.packages import HOME, PACKAGES, Clash, find_clashes, verify_own_packages
+from stopper import packages
+from stopper.packages import HOME, PACKAGES, Clash, find_clashes, verify_own_packages
 
 
 def run(code: str, cwd: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
@@ -103,3 +103,12 @@ def test_a_wheel_whose_files_were_overwritten_is_found(tmp_path: Path) -> None:
     (site / "probes" / "__init__.py").write_text("intruder = True\n")
     found = run(code, tmp_path, site).stdout.strip()
     assert found == str([str(site / "probes" / "__init__.py")])
+
+
+def test_the_entry_point_names_an_intruder_before_importing_the_adapter(tmp_path):
+    # Should `adapters` be another's, vLLM would only log a failed plugin and serve on without it.
+    (tmp_path / "adapters").mkdir()
+    (tmp_path / "adapters" / "__init__.py").write_text("")
+    done = run("import stopper.entry as e; e.register()", tmp_path, tmp_path, HOME)
+    assert done.returncode != 0
+    assert str(tmp_path / "adapters") in done.stderr

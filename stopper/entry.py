@@ -1,0 +1,19 @@
+"""The entry point that vLLM loads in every process.
+
+It lives here and imports nothing of ours at the top: should another distribution's package named
+`adapters`, `probes` or `calibration` come first on the path, vLLM would report a failed plugin and
+serve on without it. So the check comes before the imports that it guards, and its error reaches
+the operator.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from stopper.packages import verify_own_packages
+
+
+def register() -> None:
+    """Check that our packages are ours, then register the vLLM plugin."""
+    verify_own_packages()
+    importlib.import_module("adapters.vllm.plugin").register()
