@@ -197,7 +197,6 @@ class Evaluator:
         self.oracle = replay("oracle", self.table, self.bad, oracle)
         area = auroc(self.table.scores, ~self.bad)
         self._auroc = None if math.isnan(area) else area
-        self._n_groups = len(set(self.table.groups))
 
     def at(self, alpha: float) -> Evaluation:
         """Evaluate at one alpha.
@@ -216,7 +215,7 @@ class Evaluator:
             method=rule.method,
             loss=rule.loss,
             n_test=len(self.table),
-            n_groups=self._n_groups,
+            n_groups=self.table.n_groups,
             n_cues=self.table.n_cues,
             score_auroc=self._auroc,
             full=self.full,

@@ -80,6 +80,11 @@ class CueTable:
         return len(self.scores)
 
     @cached_property
+    def n_groups(self) -> int:
+        """Distinct groups: the requests that the traces are worth."""
+        return len(set(self.groups))
+
+    @cached_property
     def rows(self) -> NDArray[np.int64]:
         """int64[n_cues], the index of each cue's trace."""
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))

@@ -52,6 +52,8 @@ def worst_bad_scores(
     """
     table = as_table(traces)
     flat = worst_bad_scores_flat(table.scores, bad_cues(table, loss), table.offsets)
+    if table.n_groups == len(table) and rollouts in ROLLOUTS:
+        return flat
     return reduce_rollouts(flat, table.trace_ids, table.groups, rollouts)
 
 

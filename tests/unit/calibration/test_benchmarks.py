@@ -1,0 +1,30 @@
+"""The benchmarks run and print what docs/guarantee.md reads from them (speeds are not judged)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+
+
+def run(name: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / name), *argv]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_thresholds_prints_a_ratio() -> None:
+    done = run("thresholds.py", "--cues", "20000", "--repeats", "3")
+    report = json.loads(done.stdout)
+    assert report["limit"] == 2.0 and report["core_over_sort"] > 0
+    assert done.returncode == (report["core_over_sort"] > report["limit"])
+
+
+def test_per_cue_vs_trace_prints_the_table(tmp_path: Path) -> None:
+    out = tmp_path / "t.json"
+    argv = ["--calibrations", "2", "--traces", "100", "--test", "300", "--json", str(out)]
+    done = run("per_cue_vs_trace.py", *argv)
+    assert done.returncode == 0, done.stderr
+    assert "LYNX per cue" in done.stdout and "when served at 20 cues" in done.stdout
+    report = json.loads(out.read_text())
+    assert report["rules"]["trace LTT, 90 %"]["risk"].keys() == {"1", "3", "10", "30"}
