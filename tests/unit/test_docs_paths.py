@@ -1,0 +1,170 @@
+"""The documents are true: paths and links lead somewhere, commands parse, settings exist."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import typer
+
+from adapters.vllm.request_options import RequestOptions
+from adapters.vllm.session import Session
+from adapters.vllm.settings import PluginSettings
+from calibration.risk import minimum_units, promise
+from stopper.cli import build_app
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROOMS = ("adapters", "benchmarks", "calibration", "deploy", "docs", "examples", "probes", "stopper",
+         "tests")  # fmt: skip
+PATH = re.compile(
+    rf"(?:{'|'.join(ROOMS)})(?:/[\w.*-]+)*/?|[\w-]+\.(?:md|toml|cff)|Makefile|LICENSE"
+)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def fences(page: Path, *languages: str) -> Iterator[str]:
+    """Yield the fenced blocks of a page, with continued lines joined."""
+    for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
+        if language in languages:
+            yield block.replace("\\\n", " ")
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def lines_of(page: Path, program: str) -> Iterator[list[str]]:
+    """Yield the arguments of each call of a program in the page's shell blocks."""
+    for block in fences(page, "", "sh", "bash", "console"):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True) if program in line else []
+            while words and (words[0] == "$" or re.fullmatch(r"\w+=\S*", words[0])):
+                words.pop(0)
+            if words and Path(words[0]).name == program:
+                yield words[1:]
+
+
+def every_line(program: str) -> list[Any]:
+    return [
+        pytest.param(words, id=f"{page.name}:{' '.join(words)[:60]}")
+        for page in PAGES
+        for words in lines_of(page, program)
+    ]
+
+
+def slug(heading: str) -> str:
+    kept = re.sub(r"[^\w\- ]", "", heading.lower())
+    return kept.strip().replace(" ", "-")
+
+
+@every_page
+def test_every_path_in_backticks_exists(page: Path) -> None:
+    named = [text for text in re.findall(r"`([^`\n]+)`", prose(page)) if PATH.fullmatch(text)]
+    named = [
+        text for text in named if "/" in text or "." in text or text in ("Makefile", "LICENSE")
+    ]
+    assert [text for text in named if not any(ROOT.glob(text.rstrip("/")))] == []
+
+
+@every_page
+def test_every_link_leads_somewhere(page: Path) -> None:
+    lost = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        headings = re.findall(r"^#+ (.+)$", prose(file), re.MULTILINE) if anchor else []
+        if not file.exists() or (anchor and anchor not in map(slug, headings)):
+            lost.append(target)
+    assert lost == []
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(every_line("stopper")) >= 10
+    assert len(every_line("vllm")) >= 2
+
+
+@pytest.mark.parametrize("words", every_line("stopper"))
+def test_every_stopper_command_parses(words: list[str]) -> None:
+    group: Any = typer.main.get_command(build_app())
+    command = group.commands[words[0]]
+    # Parses names, types and required options, without running the command.
+    assert command.make_context(words[0], words[1:]).params
+
+
+@every_page
+def test_every_option_named_in_the_text_exists(page: Path) -> None:
+    group: Any = typer.main.get_command(build_app())
+    unknown = []
+    for text in re.findall(r"`stopper ([^`\n]+)`", prose(page)):
+        name, *rest = text.split()
+        if name not in group.commands:
+            unknown.append(text)
+            continue
+        known = {option for parameter in group.commands[name].params for option in parameter.opts}
+        unknown += [word for word in rest if word.startswith("--") and word not in known]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("words", every_line("vllm"))
+def test_every_plugin_setting_in_a_command_is_accepted(words: list[str]) -> None:
+    assert words[0] == "serve"
+    given = json.loads(words[words.index("--additional-config") + 1])
+    assert PluginSettings.from_additional_config(given) is not None
+
+
+@every_page
+def test_every_make_target_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`(?:\w+=\w+ )?make ([a-z]+)", prose(page)))
+    named |= {words[0] for words in lines_of(page, "make")}
+    assert named <= targets
+
+
+def test_request_options_in_the_readme_are_accepted() -> None:
+    bodies = re.findall(r'"vllm_xargs": (\{[^}]*\})', (ROOT / "README.md").read_text())
+    modes = {RequestOptions.from_extra_args(json.loads(body)).mode for body in bodies}
+    assert modes == {"off", "stop", "audit"}
+
+
+def test_the_plugin_page_names_every_setting() -> None:
+    text = (ROOT / "docs" / "vllm.md").read_text()
+    tracker = get_args(PluginSettings.model_fields["tracker"].annotation)
+    wanted = [*PluginSettings.model_fields, *(json.dumps(choice) for choice in tracker)]
+    assert [name for name in wanted if f"`{name}`" not in text] == []
+
+
+def test_the_plugin_page_names_every_field_and_reason_of_a_decision() -> None:
+    text = (ROOT / "docs" / "vllm.md").read_text()
+    fields = re.findall(r'^ +"(\w+)":', inspect.getsource(Session._record), re.MULTILINE)
+    refused = re.findall(r'_refuse\(.*"(\w+)"', inspect.getsource(Session._admit))
+    assert len(fields) >= 10
+    assert len(refused) >= 4
+    assert [name for name in (*fields, *refused) if f"`{name}`" not in text] == []
+
+
+def test_the_readme_quotes_the_promise() -> None:
+    said = promise("disagree", 0.05, "ltt", 0.9, 500).replace("500", "n").replace("0.05", "alpha")
+    quoted = " ".join(re.sub(r"^> ?", "", prose(ROOT / "README.md"), flags=re.MULTILINE).split())
+    assert said in quoted
+
+
+def test_the_table_of_smallest_numbers_is_right() -> None:
+    text = (ROOT / "docs" / "quickstart.md").read_text()
+    for title, method, confidence in (
+        ("`ltt`, 0.9 (default)", "ltt", 0.9),
+        ("`ltt`, 0.95", "ltt", 0.95),
+        ("`crc`", "crc", 0.9),
+    ):
+        row = [minimum_units(method, alpha, confidence) for alpha in (0.10, 0.05, 0.03, 0.02, 0.01)]
+        assert f"| {title} | {' | '.join(map(str, row))} |" in text
