@@ -19,6 +19,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+from probes.errors import UnsupportedError
+
 #: Relative tolerance between numbers of which at least one is not whole.
 NUMBER_TOLERANCE = Fraction(1, 10_000)
 
@@ -113,8 +115,9 @@ def extract_forced(text: str, answer_prompt: str = r"\boxed{") -> str | None:
 def same_answer(first: str | None, second: str | None) -> bool:
     r"""Tell whether two answers are equal; an absent answer equals nothing, not even another.
 
-    Symmetric, deterministic, safe in any thread, never raises on any text. What cannot be
-    understood is equal only if it is the same string.
+    Symmetric, deterministic, safe in any thread, never raises on any text (only, an
+    ``UnsupportedError``, where math-verify is needed and not installed). What cannot be understood
+    is equal only if it is the same string.
 
     Examples
     --------
@@ -234,8 +237,13 @@ def _same_symbolically(one: str, two: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _math_verify() -> tuple[Any, Any]:
-    from math_verify import parse, verify
-
+    try:
+        from math_verify import parse, verify
+    except ImportError:
+        raise UnsupportedError(
+            "comparing answers needs math-verify; install it with `pip install "
+            "'stopper[calibrate]'`."
+        ) from None
     # Both warn that their alarm is off; it is off on purpose, and they log every odd input.
     for name in ("math_verify.parser", "math_verify.grader", "math_verify.utils"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -9,7 +9,7 @@ from typing import Any
 from calibration.evaluate import Outcome
 from calibration.files import replacing
 from calibration.report import Evaluation
-from probes.errors import InputError
+from probes.errors import InputError, UnsupportedError
 
 _COLOURS = {"stopped": "#0b6e99", "lynx": "#d1495b", "budget": "#8d99ae", "mark": "#2b2d42"}
 
@@ -35,11 +35,18 @@ def plot_evaluations(evaluations: Sequence[Evaluation], path: str | Path, title:
     ------
     InputError
         When there is nothing to draw or the file cannot be written.
+    UnsupportedError
+        When matplotlib is not installed.
     """
     if not evaluations:
         raise InputError(f"{path}: there is no alpha to plot.")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UnsupportedError(
+            "plots need matplotlib; install it with `pip install 'stopper[calibrate]'`."
+        ) from None
 
     ordered = sorted(evaluations, key=lambda evaluation: evaluation.alpha)
     # A figure of its own: pyplot would choose a backend and keep global state.

@@ -1,10 +1,13 @@
+import sys
 import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calibration import answers
 from calibration.answers import extract_answer, extract_forced, normalise, same_answer
+from probes.errors import UnsupportedError
 
 PIECES = st.lists(
     st.sampled_from(
@@ -158,3 +161,14 @@ def test_normalise_leaves_plain_answers_alone() -> None:
     assert normalise("x = 5") == "x = 5"
     assert normalise(r"$\left( 1,\; 2 \right)$") == "( 1, 2 )"
     assert normalise(r"\leftarrow") == r"\leftarrow"
+
+
+def test_a_missing_math_verify_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "math_verify", None)
+    answers._math_verify.cache_clear()
+    try:
+        assert same_answer("1234", "1,234")
+        with pytest.raises(UnsupportedError, match="stopper\\[calibrate\\]"):
+            same_answer("u+v+1", "v+u+1")
+    finally:
+        answers._math_verify.cache_clear()

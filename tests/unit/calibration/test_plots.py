@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from calibration.plots import plot_evaluations
 from calibration.report import Evaluator, Rule
 from calibration.simulate import SimulatorSettings, simulate
 from calibration.table import CueTable
-from probes.errors import InputError
+from probes.errors import InputError, UnsupportedError
 
 FOUND = calibrate(simulate(SimulatorSettings(200, seed=1)), "disagree", 0.1)
 RULE = Rule("ltt", "disagree", 0.9, FOUND.worst_scores, FOUND.good_scores, FOUND.bad_scores)
@@ -41,3 +42,10 @@ def test_nothing_to_draw_and_nowhere_to_draw_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         plot_evaluations([one], tmp_path / "no" / "p.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_matplotlib_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Evaluator(simulate(SimulatorSettings(50, seed=2)), RULE).at(0.1)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(UnsupportedError, match="matplotlib"):
+        plot_evaluations([one], tmp_path / "p.png")
