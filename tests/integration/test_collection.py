@@ -1,0 +1,127 @@
+"""The whole line through the command line: collect, train, calibrate, evaluate, then serve."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import ARTIFACT, MODEL, REASONER, SAMPLED, TEST_PROMPTS, environment, run_engine
+from runs import true_hidden as hidden_by_transformers
+
+from calibration.traces import TraceDataset, scored_traces
+from stopper.artifact import Artifact
+from stopper.policy import StopPolicy
+
+COLLECT = [
+    *("--dtype", "float32", "--max-model-len", "512", "--max-tokens", str(SAMPLED["max_tokens"])),
+    *("--answer-prompt", "", "--max-answer-tokens", "24", "--enforce-eager", "--batch", "60"),
+]
+
+
+def stopper(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stopper", *map(str, arguments)]
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=570, check=False
+    )
+    assert not check or done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """Traces of collect.jsonl, for a probe, and of test.jsonl; the latter killed and resumed."""
+    folder = tmp_path_factory.mktemp("stores")
+    kill_after_first_part(folder / "test")
+    parts = {p.name: p.read_bytes() for p in (folder / "test").glob("part-*")}
+    stopper("collect", MODEL, "--prompts", TEST_PROMPTS, "--limit", 240,
+            "--out", folder / "test", *COLLECT)  # fmt: skip
+    for name, content in parts.items():
+        assert (folder / "test" / name).read_bytes() == content
+    stopper("collect", MODEL, "--prompts", REASONER / "problems" / "collect.jsonl", "--limit", 400,
+            "--out", folder / "train", *COLLECT)  # fmt: skip
+    return folder
+
+
+def kill_after_first_part(out: Path) -> None:
+    command = [sys.executable, "-m", "stopper", "collect", MODEL, "--prompts", TEST_PROMPTS]
+    command += ["--limit", "240", "--out", out, *COLLECT]
+    with subprocess.Popen(
+        list(map(str, command)),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        deadline = time.monotonic() + 300
+        while not (out / "part-00000.parquet").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+
+
+def test_a_killed_collection_lost_nothing_and_did_nothing_twice(stores):
+    dataset = TraceDataset(stores / "test")
+    assert len(dataset) == 240
+    assert len(dataset.ids()) == 240
+
+
+def test_collected_hidden_states_are_those_of_transformers(stores):
+    artifact = Artifact.load(ARTIFACT)
+    dataset = TraceDataset(stores / "test")
+    columns = dataset.meta.columns(artifact.probe.spec.layers)
+    for trace, _ in zip(dataset, range(40), strict=False):
+        if trace.cues:
+            fields = {"prompt_ids": trace.prompt_ids, "output_ids": trace.output_ids}
+            at = [cue.position - 1 for cue in trace.cues]
+            truth = hidden_by_transformers(fields, artifact, at)
+            np.testing.assert_allclose(trace.hidden[:, columns], truth, rtol=1e-4, atol=2e-3)
+
+
+def test_the_engine_stops_where_the_offline_evaluation_says(stores, tmp_path):
+    """Collected by one engine run, decided offline; served, seeded alike, by another."""
+    alpha = 0.2
+    artifact = Artifact.load(ARTIFACT)
+    limit = StopPolicy.from_artifact(artifact).threshold(alpha)
+    offline = {
+        trace.trace_id: next((c.position for c in trace.cues if np.float32(c.score) > limit), None)
+        for trace in scored_traces(TraceDataset(stores / "test"), artifact.probe)
+    }
+    run = run_engine(tmp_path, limit=240, alpha=alpha)
+    served = {
+        f"{trace['id']}#0": trace["decision"]["position"] for trace in run.result["passes"]["1"]
+    }
+    assert len(served) == 240
+    assert served == offline
+    assert sum(position is not None for position in served.values()) >= 100
+
+
+def test_train_calibrate_evaluate(stores, tmp_path):
+    made = tmp_path / "artifact"
+    stopper("train", stores / "train", "--out", made, "--train-fraction", 0.5)
+    stopper("calibrate", made, "--traces", stores / "train", "--loss", "disagree",
+            "--alpha", 0.1)  # fmt: skip
+    figures = tmp_path / "figures.json"
+    stopper("evaluate", made, "--traces", stores / "test", "--json", figures,
+            "--plot", tmp_path / "figures.png")  # fmt: skip
+    found = json.loads(figures.read_text())
+    assert found["n_test"] == 240
+    assert found["oracle_tokens"] < found["full"]["tokens"]
+    # The promise, with room for the test draw: a binomial at alpha exceeds this once in 10,000.
+    assert found["bad_stops"] <= 240 * 0.1 + 3.7 * np.sqrt(240 * 0.1 * 0.9)
+    assert (tmp_path / "figures.png").stat().st_size > 10_000
+
+
+def test_too_few_traces_are_refused_with_the_number_missing(stores, tmp_path):
+    made = tmp_path / "artifact"
+    stopper("train", stores / "train", "--out", made)
+    done = stopper("calibrate", made, "--traces", stores / "train", "--alpha", 0.001, check=False)
+    assert done.returncode == 2
+    assert "more" in done.stderr
+    assert "Traceback" not in done.stderr
