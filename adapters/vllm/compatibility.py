@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 SUPPORTED_VLLM = (Version("0.32.0"), Version("0.34.0"))
 
@@ -40,9 +40,16 @@ def refusals(facts: EngineFacts, layers: tuple[int, ...]) -> list[str]:
     return list(_refusals(facts, layers))
 
 
+def _version(text: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion:  # "dev": built from source without its history
+        return Version("0")
+
+
 def _refusals(facts: EngineFacts, layers: tuple[int, ...]) -> Iterator[str]:
     low, high = SUPPORTED_VLLM
-    if not low <= Version(facts.vllm_version) < high:
+    if not low <= _version(facts.vllm_version) < high:
         yield (
             f"vLLM {facts.vllm_version} is outside {low} <= version < {high}, whose inner hooks "
             "this stopper was checked against; install one in that range"

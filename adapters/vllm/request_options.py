@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -39,14 +40,16 @@ class RequestOptions:
             raise InputError(f"vllm_xargs: must be an object, is {type(args).__name__}")
         for key in args:
             if isinstance(key, str) and key.startswith("stopper") and key not in _KNOWN:
-                raise InputError(f"vllm_xargs: unknown key {key!r}; known are {', '.join(_KNOWN)}")
+                raise InputError(
+                    f"vllm_xargs: unknown key {_shown(key)}; known are {', '.join(_KNOWN)}"
+                )
         asked = args.get("stopper", 1)
         # bool is an int to Python, so True and False land on 1 and 0 as a user means them.
         try:
             mode = _MODES[asked]
         except (KeyError, TypeError):
             raise InputError(
-                f"vllm_xargs: stopper={asked!r}; use 1 (on), 0 (off) or 'audit'"
+                f"vllm_xargs: stopper={_shown(asked)}; use 1 (on), 0 (off) or 'audit'"
             ) from None
         return cls(mode, _alpha(args.get("stopper_alpha")))
 
@@ -54,11 +57,19 @@ class RequestOptions:
 def _alpha(value: object) -> float | None:
     if value is None:
         return None
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):  # what is no number is refused below
-            value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"vllm_xargs: stopper_alpha={value!r} is no number between 0 and 1")
-    if not 0.0 < value < 1.0:
-        raise InputError(f"vllm_xargs: stopper_alpha={value!r} lies outside (0, 1)")
-    return float(value)
+    number = math.nan
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):  # no number, or beyond any float
+            number = float(value)
+    if not 0.0 < number < 1.0:  # NaN lies nowhere
+        raise InputError(
+            f"vllm_xargs: stopper_alpha={_shown(value)} is no number between 0 and 1, both excluded"
+        )
+    return number
+
+
+def _shown(value: object) -> str:
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python prints no integer of more than 4300 digits
+        return type(value).__name__

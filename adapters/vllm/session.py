@@ -87,7 +87,9 @@ class Session:
             self._survive("finish", self._leave, request_id)
         for new in scheduler_output.scheduled_new_reqs:
             if not self._survive("admit", self._admit, new):
-                self._admitted[new.req_id] = _Admitted("failed_open", 0, None, np.inf, "admit")
+                length = len(new.prompt_token_ids or ())
+                fault = _Admitted("failed_open", length, None, np.inf, "admit")
+                self._admitted.setdefault(new.req_id, fault)
         self._survive("report", self._report)
 
     def _survive(self, cause: str, call: Callable[..., object], *args: object) -> bool:
@@ -197,24 +199,26 @@ class Session:
             decision = "stopped" if admitted.mode == "stop" else "marked"
             reason = "score_above_threshold"
         label = next((cue.label for cue in outcome.seen if cue.position == at), None)
-        fields = {
-            "request_id": outcome.request_id,
-            "decision": decision,
-            "reason": reason,
-            "position": None if at is None else at - admitted.prompt_tokens + 1,
-            "score": None if at is None else outcome.stop_score,
-            "threshold": admitted.threshold,
-            "alpha": admitted.alpha,
-            "cue": None if label is None else self._labels[label - 1],
-            "cues": outcome.cues,
-            "cue_scores": [
-                [cue.position - admitted.prompt_tokens + 1, cue.score] for cue in outcome.seen
-            ],
-            "prompt_tokens": admitted.prompt_tokens,
-            "artifact": self._artifact,
-            "running": running,
-        }
-        return finite(fields)
+        record: dict[str, Any] = finite(
+            {
+                "request_id": outcome.request_id,
+                "decision": decision,
+                "reason": reason,
+                "position": None if at is None else at - admitted.prompt_tokens + 1,
+                "score": None if at is None else outcome.stop_score,
+                "threshold": admitted.threshold,
+                "alpha": admitted.alpha,
+                "cue": None if label is None else self._labels[label - 1],
+                "cues": outcome.cues,
+                "cue_scores": [
+                    [cue.position - admitted.prompt_tokens + 1, cue.score] for cue in outcome.seen
+                ],
+                "prompt_tokens": admitted.prompt_tokens,
+                "artifact": self._artifact,
+                "running": running,
+            }
+        )
+        return record
 
     def decisions(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest finished records and what is known of running requests.
@@ -243,9 +247,12 @@ class Session:
         return done + list(self._watch.running()) if self._keeps else []
 
     def close(self) -> None:
-        """Write down what is still open and close the file."""
-        for request_id in [*self._admitted, *(open_.request_id for open_ in self._watch.running())]:
-            self._survive("finish", self._leave, request_id)
+        """Write down what is still open and close the file; never raises."""
+        self._survive("close", self._leave_all)
         self._survive("report", self._report, True)
         if self._journal is not None:
-            self._journal.close()
+            self._survive("close", self._journal.close)
+
+    def _leave_all(self) -> None:
+        for request_id in [*self._admitted, *(seen.request_id for seen in self._watch.running())]:
+            self._leave(request_id)
