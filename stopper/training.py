@@ -186,7 +186,7 @@ def gather(
     if not cues:
         raise InputError(
             f"{dataset.folder}: no cue in any of the {traces} training traces. Collect with other "
-            "cue words, --interval or --paragraph"
+            "cue words, --every or --paragraph"
         )
     if not kept:
         raise InputError(

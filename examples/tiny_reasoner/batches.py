@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast, LlamaForCausalLM
 
 from examples.tiny_reasoner import recipe
 from examples.tiny_reasoner.problems import Problem, stream
@@ -85,7 +85,7 @@ def collate(group: list[Example], pad: int) -> Batch:
 
 
 def draw_pool(
-    index: int, stage: Stage, plan: Recipe, encoder: Encoder, model: Qwen2ForCausalLM
+    index: int, stage: Stage, plan: Recipe, encoder: Encoder, model: LlamaForCausalLM
 ) -> list[Batch]:
     """Draw the batches of pool ``index``: a function of seed, index, stage and the model."""
     rng = random.Random(f"pool-{plan.seed}-{index}")
@@ -123,7 +123,7 @@ def sample_slips(
     clean: list[Example],
     budget: int,
     encoder: Encoder,
-    model: Qwen2ForCausalLM,
+    model: LlamaForCausalLM,
     generator: torch.Generator,
 ) -> list[dict[Slot, int]]:
     """Sample every result from the model, given right ones before it; return the offsets.

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from transformers import AutoTokenizer, Qwen2ForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from examples.tiny_reasoner import words
 from examples.tiny_reasoner.problems import sample
@@ -114,7 +114,7 @@ def report_cues(rollouts: list[Rollout]) -> None:
 
 
 def report_leaks(collect: list[Rollout], test: list[Rollout]) -> None:
-    """What a probe blind to the hidden state could know."""
+    """Print what a probe blind to the hidden state could know."""
 
     def plain(rollouts: list[Rollout], what: str) -> Vector:
         cues = [(r, i, c) for r in rollouts for i, c in enumerate(r.cues)]
@@ -175,7 +175,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    roller = Roller(Qwen2ForCausalLM.from_pretrained(args.model), tokenizer)
+    roller = Roller(LlamaForCausalLM.from_pretrained(args.model), tokenizer)
     rolled: dict[str, list[Rollout]] = {}
     started = time.monotonic()
     for split in ("test",) if args.quick else ("collect", "calibrate", "test"):
@@ -190,11 +190,10 @@ def main() -> None:
     for rollout in test[: args.show]:
         print(rollout.problem.text, "->", rollout.problem.answer)
         print(tokenizer.decode(rollout.output), [c.forced for c in rollout.cues], "\n")
-    print(
-        f"temperature {args.temperature}, top-p {args.top_p}, {args.n} problems per split, "
-        f"{time.monotonic() - started:.0f} s; closed by the model itself: "
-        f"{mean(float(r.output[-1] == tokenizer.convert_tokens_to_ids(words.END)) for r in test):.3f}"
-    )
+    end = tokenizer.convert_tokens_to_ids(words.END)
+    closed = mean(float(r.output[-1] == end) for r in test)
+    print(f"temperature {args.temperature}, top-p {args.top_p}, {args.n} problems per split")
+    print(f"{time.monotonic() - started:.0f} s; ended by the model itself: {closed:.3f}")
     report_levels(test)
     report_cues(test)
     if not args.quick:

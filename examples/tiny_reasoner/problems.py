@@ -111,7 +111,8 @@ def draw_problem(rng: random.Random, level: int) -> Problem:
         # A digit of no consequence is drawn here, so that it stays out of the meaning.
         digit = step.digit or rng.randrange(2, 10)
         phrase = rng.choice(words.STEPS[step.kind])
-        lines.append(f"{label}: " + phrase.format(**actors, O=things, d=digit))
+        phrase = phrase.removesuffix(".") + f" {label}."
+        lines.append(phrase.format(**actors, O=things, d=digit))
     lines.append(rng.choice(words.QUESTIONS).format(O=things, R=names[asked]))
     return Problem(start, steps, asked, (names[0], names[1]), " ".join(lines))
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import DynamicCache, PreTrainedTokenizerFast, Qwen2ForCausalLM
+from transformers import DynamicCache, PreTrainedTokenizerFast, LlamaForCausalLM
 
 from examples.tiny_reasoner import words
 from examples.tiny_reasoner.problems import Problem
@@ -44,7 +44,7 @@ class Rollout:
 
 @torch.no_grad()
 def generate(
-    model: Qwen2ForCausalLM,
+    model: LlamaForCausalLM,
     prompts: list[list[int]],
     generator: torch.Generator,
     *,
@@ -96,7 +96,7 @@ def sample(
 class Roller:
     """Rolls out problems with one model and tokenizer."""
 
-    def __init__(self, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self._close = tokenizer.convert_tokens_to_ids(words.END_THINK)

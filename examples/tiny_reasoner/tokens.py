@@ -27,8 +27,8 @@ CHAT_TEMPLATE = (
 )
 
 # Step labels, words, single digits, runs of signs, runs of white space. Digits never join.
-_PIECES = r" ?[A-I]:| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s*\n+|\s+(?!\S)|\s+"
-_ASCII_PIECES = re.compile(r" ?[A-I]:| ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]+|\s*\n+|\s+(?!\S)|\s+")
+_PIECES = r" ?\([A-I]\)| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s*\n+|\s+(?!\S)|\s+"
+_ASCII_PIECES = re.compile(r" ?\([A-I]\)| ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]+|\s*\n+|\s+(?!\S)|\s+")
 
 # Reached by merges inside longer words: "Altern|atively", " await|ing", " wait|ed".
 _PARTS = (
@@ -38,8 +38,8 @@ _PARTS = (
     "or", "ti", "ar", "ou", "it", "is", "le", "ve", "ll", "ch", "st", "ic", "al",
 )  # fmt: skip
 _EXTRA_WORDS = (
-    " Wait", "Wait", " wait", "wait", " Hmm", "Hmm", " hmm", "hmm", " await", "{", "}", "}.", ":", ";",
-    ".", ",", "!", "?", "...", "\n", "\n\n", " Start", " with", " and", " to", " So",
+    " Wait", "Wait", " wait", "wait", " Hmm", "Hmm", " hmm", "hmm", " await", "{", "}", "}.", ":",
+    ";", ".", ",", "!", "?", "...", "\n", "\n\n", " Start", " with", " and", " to", " So",
     " has", " makes", " swap", " plus", " minus", " double", " gives", " even", " odd", " nothing",
     " The", " answer", " is", "The", " \\", "boxed", " a", " I", " you", " of", " in", " it",
     " that", " this", " for", " not", " be", " on", " we", " What", " How", " are", " was",
@@ -63,7 +63,6 @@ def corpus() -> list[str]:
         *(str(d) for d in range(10)),
     ):
         lines += [word, " " + word]
-    lines += [f" {label}:" for label in words.LABELS]
     lines += [gap + cue for gap, cue in words.CUES if cue != "Alternatively"]
     return lines
 

@@ -24,7 +24,7 @@ class Kind(IntEnum):
     PROMPT = 0
     FRAME = 1  # the fixed frame of a pass
     CHOICE = 2  # free choices: how far to leap, which cue, go on or end
-    COPY = 3  # a step restated
+    COPY = 3  # what the problem says: numbers, labels, steps, and where they end
     FINE = 4  # the result of one step
     LEAP = 5  # the result of several steps at once
     SLIP = 6  # a wrong result, not to be learned
@@ -50,6 +50,7 @@ class PassPlan:
     """The random choices of one pass: step counts of its segments, and what leads on from it."""
 
     segments: tuple[int, ...]
+    restates: bool  # whether single steps are restated before their result, or leapt over as well
     gap: str
     cue: str
     doubt: str
@@ -72,8 +73,10 @@ class Plan:
 class Habits:
     """How a reasoner of this kind behaves; the shares are probabilities."""
 
-    first_leaps: tuple[float, ...] = (0.12, 0.38, 0.35, 0.15)
-    later_leaps: tuple[float, ...] = (0.45, 0.45, 0.10)
+    careful: float = 0.7  # share of leaping first passes that still restate single steps
+    careful_leaps: tuple[float, ...] = (0.85, 0.15)
+    hasty_leaps: tuple[float, ...] = (0.6, 0.3, 0.1)
+    later_leaps: tuple[float, ...] = (0.8, 0.2)
     fine_pass: tuple[float, ...] = (0.0, 0.45, 0.7, 0.8, 0.9, 1.0)
     end_by_agreement: tuple[float, ...] = (0.0, 0.0, 0.25, 0.5, 0.7, 0.8, 0.9)
     doubt_if_wrong: float = 0.9
@@ -104,13 +107,16 @@ def draw_plan(rng: random.Random, n_steps: int, habits: Habits) -> Plan:
     passes = []
     for index in range(habits.passes):
         gap, cue = rng.choice(words.CUES)
+        restates = True
         if rng.random() < habits.fine_pass[index]:
             segments: tuple[int, ...] = (1,) * n_steps
         else:
-            sizes = habits.first_leaps if index == 0 else habits.later_leaps
+            restates = index > 0 or rng.random() < habits.careful
+            first = habits.careful_leaps if restates else habits.hasty_leaps
+            sizes = first if index == 0 else habits.later_leaps
             segments = _draw_segments(rng, n_steps, sizes)
         doubt, check = rng.choice(words.DOUBTS), rng.choice(words.CHECKS)
-        passes.append(PassPlan(segments, gap, cue, doubt, check, rng.random(), rng.random()))
+        passes.append(PassPlan(segments, restates, gap, cue, doubt, check, rng.random(), rng.random()))
     cut, cut_at = None, ""
     if rng.random() < habits.cut:
         cut = rng.choice((1, 1, 2, 2, 3, 4))
@@ -142,7 +148,7 @@ def write(
     slips = slips or {}
     trace.add(plan.opening, Kind.CHOICE)
     for index, choice in enumerate(plan.passes):
-        value = _write_pass(trace, problem, index, choice.segments, slips)
+        value = _write_pass(trace, problem, index, choice, slips)
         agreeing = trace.values.count(value) + 1
         trace.values.append(value)
         done = index + 1
@@ -168,35 +174,37 @@ def write(
 
 
 def _write_pass(
-    trace: Trace, problem: Problem, index: int, segments: tuple[int, ...], slips: dict[Slot, int]
+    trace: Trace, problem: Problem, index: int, choice: PassPlan, slips: dict[Slot, int]
 ) -> int:
     state = problem.start
-    trace.add(f" Start with {state[0]} and {state[1]}", Kind.FRAME)
+    trace.add(" Start with", Kind.FRAME)
+    trace.add(f" {state[0]} and {state[1]}", Kind.COPY)
     at = 0
-    for number, size in enumerate(segments):
+    for number, size in enumerate(choice.segments):
         steps = problem.steps[at : at + size]
-        at += size
-        trace.add(";", Kind.FRAME)
-        if size == 1:
-            trace.add(f" {words.LABELS[at - 1]}:", Kind.CHOICE)
+        trace.add(f"; {words.LABELS[at]}", Kind.COPY)
+        fine = size == 1 and choice.restates
+        if fine:
             trace.add(_restate(problem, steps[0], state), Kind.COPY)
-            trace.add(" makes", Kind.FRAME)
-        else:
-            trace.add(f" to {words.LABELS[at - 1]}:", Kind.CHOICE)
+        elif size > 1:
+            trace.add(f" to {words.LABELS[at + size - 1]}", Kind.CHOICE)
+        trace.add(" makes", Kind.FRAME)
+        at += size
         for step in steps:
             state = step.apply(state)
         found: list[int] = []
         for person in (0, 1):
             slot = (index, number, person)
             found.append((state[person] + slips.get(slot, 0)) % 10)
-            kind = Kind.FINE if size == 1 else Kind.LEAP
+            kind = Kind.FINE if fine else Kind.LEAP
             kind = Kind.SLIP if found[person] != state[person] else kind
             trace.add(f" {found[person]}", kind, slot)
             if person == 0:
                 trace.add(" and", Kind.FRAME)
         state = (found[0], found[1])
     value = state[problem.asked]
-    trace.add(f". So {problem.names[problem.asked]} has", Kind.FRAME)
+    trace.add(".", Kind.COPY)
+    trace.add(f" So {problem.names[problem.asked]} has", Kind.FRAME)
     trace.add(f" {value}", Kind.COPY)
     trace.add(".", Kind.FRAME)
     return value

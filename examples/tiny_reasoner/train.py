@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from tqdm import tqdm
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2ForCausalLM
+from transformers import GenerationConfig, PreTrainedTokenizerFast, LlamaForCausalLM
 
 from examples.tiny_reasoner.batches import Batch, Encoder, draw_pool
 from examples.tiny_reasoner.recipe import LOSS_WEIGHTS, TEMPERATURE, TOP_P, Recipe
@@ -35,7 +35,7 @@ class Trainer:
         self.recipe = recipe
         self.encoder = Encoder(tokenizer)
         eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-        self.model = Qwen2ForCausalLM(recipe.config(len(tokenizer), eos, pad))
+        self.model = LlamaForCausalLM(recipe.config(len(tokenizer), eos, pad))
         self._circle_digits(tokenizer)
         # Muon for the matrices inside the layers, AdamW for embeddings, norms and biases.
         inside = [p for n, p in self.model.named_parameters() if p.ndim == 2 and "layers" in n]
@@ -161,7 +161,7 @@ class Trainer:
         return {k: v.contiguous() for k, v in state.items() if k != "lm_head.weight"}
 
 
-def export(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write model, tokenizer, chat template and sampling settings as vLLM and HF load them."""
     model.generation_config = GenerationConfig(
         do_sample=True,

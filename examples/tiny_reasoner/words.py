@@ -11,7 +11,9 @@ NAMES: Final = (
     ("Tom", "Ben", "Leo", "Max", "Sam", "Jon"),
 )
 OBJECTS: Final = ("shells", "stamps", "coins", "cards", "apples", "beads", "stones", "books")
-LABELS: Final = ("A", "B", "C", "D", "E", "F", "G", "H", "I")
+# A step's label stands after it: there one attention hop finds what was said, before it would
+# take two.
+LABELS: Final = ("(A)", "(B)", "(C)", "(D)", "(E)", "(F)", "(G)", "(H)", "(I)")
 
 INTROS: Final = (
     "{P} has {x} {O} and {Q} has {y}.",
