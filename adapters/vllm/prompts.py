@@ -47,7 +47,7 @@ class Prompt(BaseModel):
         if not self.group:
             text = json.dumps(self.messages) if self.prompt is None else self.prompt
             digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-            return self.model_copy(update={"group": digest})
+            object.__setattr__(self, "group", digest)  # frozen for everybody else
         return self
 
     def token_ids(self, tokenizer: Any) -> list[int]:
