@@ -28,7 +28,9 @@ CHAT_TEMPLATE = (
 
 # Step labels, words, single digits, runs of signs, runs of white space. Digits never join.
 _PIECES = r" ?\([A-I]\)| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s*\n+|\s+(?!\S)|\s+"
-_ASCII_PIECES = re.compile(r" ?\([A-I]\)| ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]+|\s*\n+|\s+(?!\S)|\s+")
+_ASCII_PIECES = re.compile(
+    r" ?\([A-I]\)| ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]+|\s*\n+|\s+(?!\S)|\s+"
+)
 
 # Reached by merges inside longer words: "Altern|atively", " await|ing", " wait|ed".
 _PARTS = (

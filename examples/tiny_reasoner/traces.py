@@ -116,7 +116,9 @@ def draw_plan(rng: random.Random, n_steps: int, habits: Habits) -> Plan:
             sizes = first if index == 0 else habits.later_leaps
             segments = _draw_segments(rng, n_steps, sizes)
         doubt, check = rng.choice(words.DOUBTS), rng.choice(words.CHECKS)
-        passes.append(PassPlan(segments, restates, gap, cue, doubt, check, rng.random(), rng.random()))
+        passes.append(
+            PassPlan(segments, restates, gap, cue, doubt, check, rng.random(), rng.random())
+        )
     cut, cut_at = None, ""
     if rng.random() < habits.cut:
         cut = rng.choice((1, 1, 2, 2, 3, 4))
