@@ -162,12 +162,14 @@ class DeviceTracker:
         if self._interval:
             cue = cue | interval_fires(self._interval, produced, self._inside[state])
         stop = self._stop[slots, before]
-        cue = cue & output & (stop == _NEVER)
+        going, forces = stop == _NEVER, self._forces[slots]
+        # A marked audit thinks on, and its later cues are part of the profile.
+        cue = cue & output & (going | ~forces)
 
         level = self._probe(hidden)
         low = self._floor[slots, before]
         score, lowered = shape_scores(level, low, self._weight)
-        passes = cue & (score > self._threshold[slots])  # NaN passes nothing
+        passes = cue & going & (score > self._threshold[slots])  # NaN passes nothing
         stop = torch.where(passes, positions, stop)
 
         after = positions % RING
@@ -180,7 +182,7 @@ class DeviceTracker:
         self._last[slots] = positions
 
         offset = positions - stop
-        mask = self._forces[slots] & (offset >= 0) & (offset < self._force.shape[0])
+        mask = forces & (offset >= 0) & (offset < self._force.shape[0])
         return mask, self._force[offset.clamp(0, self._force.shape[0] - 1)]
 
     def pack(self, slot: int) -> torch.Tensor:

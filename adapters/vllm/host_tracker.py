@@ -156,7 +156,8 @@ class HostTracker:
                     self._forget(request, position)
                 if self._interval and not label and self._inside[state] and produced > 0:
                     label = 0 if produced % self._interval else self._interval_label
-                if label and known.stop is None:
+                # A marked audit thinks on, and its later cues are part of the profile.
+                if label and (known.stop is None or not request.forces):
                     known = self._look(request, known, position, label, hidden(row))
                 request.known[position & _MASK] = known
                 request.last = position
@@ -194,4 +195,5 @@ class HostTracker:
         if not np.isfinite(score):
             self.non_finite += 1
             return known
-        return _Known(float(floor), cue if score > request.threshold else None)
+        passes = known.stop is None and score > request.threshold
+        return _Known(float(floor), cue if passes else known.stop)

@@ -115,10 +115,11 @@ def offline(trace: Trace, cues: CueAutomaton, judge: Probe) -> Expected:
     states = np.stack(rows) if rows else np.zeros((0, judge.spec.input_dim), np.float32)
     scores = shape(judge.score(states), judge.spec)
     above = np.flatnonzero(scores > np.float32(trace.threshold))
-    seen = int(above[0]) + 1 if above.size else len(found)
+    # A stopped trace has no later cues; an audited one thinks on after its mark.
+    seen = int(above[0]) + 1 if above.size and trace.forces else len(found)
     return Expected(
-        stop=first + found[seen - 1] if above.size else None,
-        score=float(scores[seen - 1]) if above.size else float("nan"),
+        stop=first + found[above[0]] if above.size else None,
+        score=float(scores[above[0]]) if above.size else float("nan"),
         cues=seen,
         non_finite=int((~np.isfinite(scores[:seen])).sum()),
         scores=scores,

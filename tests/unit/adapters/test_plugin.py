@@ -1,0 +1,205 @@
+"""vLLM's configuration with and without the `stopper` key; no engine is started."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from engine_simulator import MODEL
+from makers import CREATED, artifact, spec
+
+from adapters.vllm.plugin import WORKER, _validate, register
+from stopper.errors import ArtifactError, InputError, StopperError, TooFewTraces, UnsupportedError
+
+# vLLM's own imports warn about many things; only these tests import it.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def configure(additional: Any = None, **fields: Any) -> Any:
+    from vllm.engine.arg_utils import EngineArgs
+
+    arguments: dict[str, Any] = {"model": str(MODEL), "dtype": "float32", "enforce_eager": True}
+    if additional is not None:
+        arguments["additional_config"] = additional
+    made = EngineArgs(**arguments | fields)
+    register()
+    return made.create_engine_config()
+
+
+@pytest.fixture(scope="module")
+def plain() -> Any:
+    return configure()
+
+
+@pytest.fixture(scope="module")
+def fitting(plain: Any) -> dict[str, Any]:
+    """Manifest fields of an artifact for the tiny reasoner."""
+    from adapters.vllm.fingerprint import model_fingerprint
+
+    known = model_fingerprint(plain)
+    assert (known.hidden_size, known.num_layers, known.vocab_size) == (128, 4, 539)
+    return {"model": known, "probe": spec(hidden_size=128, layers=(2, 4))}
+
+
+def saved(folder: Path, fitting: dict[str, Any], **changes: Any) -> str:
+    artifact(**fitting | changes).save(folder)
+    return str(folder)
+
+
+def test_registering_twice_wraps_once(plain: Any) -> None:
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.engine.input_processor import InputProcessor
+
+    before = EngineArgs.create_engine_config, InputProcessor.process_inputs
+    register()
+    register()
+    assert (EngineArgs.create_engine_config, InputProcessor.process_inputs) == before
+    assert not hasattr(EngineArgs.create_engine_config.stopper_wraps, "stopper_wraps")
+
+
+def test_without_the_key_nothing_changes(plain: Any) -> None:
+    from vllm.engine.arg_utils import EngineArgs
+
+    made = EngineArgs(model=str(MODEL), dtype="float32", enforce_eager=True)
+    untouched = EngineArgs.create_engine_config.stopper_wraps(made)
+    assert plain.compute_hash() == untouched.compute_hash()
+    assert plain.parallel_config.worker_cls == untouched.parallel_config.worker_cls != WORKER
+    assert plain.additional_config == untouched.additional_config
+    other = configure({"other": {"stopper": 1}})
+    assert other.parallel_config.worker_cls == untouched.parallel_config.worker_cls
+    assert other.additional_config == {"other": {"stopper": 1}}
+
+
+def test_with_an_artifact_the_worker_is_ours_and_the_cache_key_its_own(
+    tmp_path: Path, plain: Any, fitting: dict[str, Any]
+) -> None:
+    one = saved(tmp_path / "one", fitting)
+    two = saved(tmp_path / "two", fitting, stopper_version="0.2.0")
+    given = {"stopper": {"artifact": one, "alpha": 0.2}, "other": 1}
+    configs = [configure(given), configure({"stopper": {"artifact": two, "alpha": 0.2}})]
+    assert {config.parallel_config.worker_cls for config in configs} == {WORKER}
+    assert given == {"stopper": {"artifact": one, "alpha": 0.2}, "other": 1}  # the caller's own
+    assert configs[0].additional_config["other"] == 1
+    hashes = {config.additional_config["stopper"]["artifact_sha256"] for config in configs}
+    assert len(hashes) == 2
+    assert len({config.compute_hash() for config in (plain, *configs)}) == 3
+
+
+def test_collecting_needs_no_artifact() -> None:
+    cues = {"think_start_ids": [537], "think_end_ids": [538]}
+    config = configure({"stopper": {"collect": {"layers": [2, 4], "cues": cues}}})
+    assert config.parallel_config.worker_cls == WORKER
+    with pytest.raises(UnsupportedError, match=r"the probe reads layers \[9\], the model has 4"):
+        configure({"stopper": {"collect": {"layers": [9], "cues": cues}}})
+
+
+def test_an_artifact_of_another_model(tmp_path: Path) -> None:
+    artifact().save(tmp_path / "dir")
+    with pytest.raises(ArtifactError, match="calibrated on another model") as caught:
+        configure({"stopper": {"artifact": str(tmp_path / "dir")}})
+    for words in (str(tmp_path / "dir"), "hidden_size is 128, expected 6", "Collect, train and"):
+        assert words in str(caught.value)
+
+
+def test_an_artifact_for_another_dtype(tmp_path: Path, fitting: dict[str, Any]) -> None:
+    folder = saved(tmp_path / "dir", fitting)
+    with pytest.raises(ArtifactError, match="dtype is 'bfloat16', expected 'float32'"):
+        configure({"stopper": {"artifact": folder}}, dtype="bfloat16")
+
+
+Case = tuple[dict[str, Any], dict[str, Any], dict[str, Any], type[StopperError], list[str]]
+CASES: dict[str, Case] = {
+    "expired": (
+        {"expires": CREATED + timedelta(days=1)},
+        *({}, {}, ArtifactError, ["{dir}/manifest.json: expired", "stopper calibrate"]),
+    ),
+    "uncalibrated": (
+        {"calibrated": False},
+        *({}, {}, ArtifactError, ["artifact is not calibrated", "Run `stopper calibrate`"]),
+    ),
+    "alpha too small": (
+        {},
+        *({"alpha": 1e-3}, {}, TooFewTraces, ["{dir}: 60 calibration", "alpha 0.001", "larger"]),
+    ),
+    "worker": (
+        {},
+        *({}, {"worker_cls": "mine.Worker"}, UnsupportedError),
+        ["--worker-cls mine.Worker", "leave it at auto"],
+    ),
+    "unknown key": ({}, {"aplha": 0.1}, {}, InputError, ["--additional-config stopper: aplha"]),
+    "alpha": ({}, {"alpha": 1.5}, {}, InputError, ["--additional-config stopper: alpha", "less"]),
+    "missing": (
+        {},
+        *({"artifact": "/no/such"}, {}, ArtifactError),
+        ["/no/such/manifest.json: No such file", "`stopper calibrate` wrote"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_does_not_start(tmp_path: Path, fitting: dict[str, Any], case: str) -> None:
+    changes, asked, engine, kind, words = CASES[case]
+    folder = saved(tmp_path / "dir", fitting, **changes)
+    with pytest.raises(kind) as caught:
+        configure({"stopper": {"artifact": folder} | asked}, **engine)
+    assert "\n" not in str(caught.value)
+    for part in words:
+        assert part.format(dir=folder) in str(caught.value)
+
+
+def test_an_artifact_made_from_scores_has_no_probe(tmp_path: Path) -> None:
+    artifact(model=None, probe=None, cues=None, closing=None).save(tmp_path / "dir")
+    with pytest.raises(ArtifactError, match="own scores, it has no probe.*stopper train"):
+        configure({"stopper": {"artifact": str(tmp_path / "dir")}})
+
+
+def test_the_facts_of_a_real_configuration(plain: Any) -> None:
+    from adapters.vllm.compatibility import refusals
+    from adapters.vllm.fingerprint import engine_facts
+
+    facts = engine_facts(plain, "auto")
+    assert (facts.device, facts.num_layers, facts.runner_type) == ("cpu", 4, "generate")
+    assert refusals(facts, (2, 4)) == []
+
+
+@pytest.mark.parametrize("positional", [True, False])
+def test_bad_options_are_refused_where_a_server_answers_400(positional: bool) -> None:
+    seen: list[Any] = []
+    checked = _validate(lambda self, *args, **kwargs: seen.append(args or kwargs))
+    on, off = (
+        SimpleNamespace(vllm_config=SimpleNamespace(additional_config=additional))
+        for additional in ({"stopper": {}}, {})
+    )
+
+    def ask(who: Any, extra: Any) -> None:
+        params = SimpleNamespace(extra_args=extra)
+        if positional:
+            checked(who, "id", [1], params)
+        else:
+            checked(who, request_id="id", prompt=[1], params=params)
+
+    ask(on, {"stopper": 0})
+    ask(on, None)
+    ask(off, {"stopper": "whatever"})
+    with pytest.raises(ValueError, match="vllm_xargs: stopper='whatever'"):
+        ask(on, {"stopper": "whatever"})
+    assert len(seen) == 3
+
+
+def test_the_v2_processor_forces_once_and_only_where_stopping_is_asked() -> None:
+    import torch
+
+    from adapters.vllm.v2_processor import ForcingProcessor
+    from adapters.vllm.watch import Forced
+
+    forcing = ForcingProcessor()
+    asks = {None: True, 0: False, "audit": False, "nonsense": False, 1: True}
+    for mode, wanted in asks.items():
+        extra = None if mode is None else {"stopper": mode}
+        assert forcing.add_request(0, SimpleNamespace(extra_args=extra)) == wanted
+    forcing.forced = Forced(torch.tensor([1]), torch.tensor([3]))
+    assert forcing.apply(torch.zeros(2, 5), None).argmax(dim=1).tolist() == [0, 3]
+    assert forcing.apply(torch.zeros(2, 5), None).any().item() is False
