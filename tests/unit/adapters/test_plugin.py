@@ -152,7 +152,7 @@ def test_what_does_not_start(tmp_path: Path, fitting: dict[str, Any], case: str)
 
 def test_an_artifact_made_from_scores_has_no_probe(tmp_path: Path) -> None:
     artifact(model=None, probe=None, cues=None, closing=None).save(tmp_path / "dir")
-    with pytest.raises(ArtifactError, match="own scores, it has no probe.*stopper train"):
+    with pytest.raises(ArtifactError, match=r"own scores, it has no probe.*stopper train"):
         configure({"stopper": {"artifact": str(tmp_path / "dir")}})
 
 
