@@ -29,9 +29,6 @@ from probes.torch_network import TorchProbe
 from stopper.cues import CueAutomaton, CueSpec
 
 MODEL = Path(__file__).parents[3] / "examples/tiny_reasoner/model"
-THINK, END, BEYOND = 537, 538, 700
-VOCABULARY = 800
-FORCE = (END, 11, 64)
 CPU = torch.device("cpu")
 
 
@@ -44,6 +41,12 @@ def ids(text: str) -> list[int]:
     return list(tokenizer().encode(text, add_special_tokens=False).ids)
 
 
+(THINK,), (END,) = ids("<think>"), ids("</think>")
+BEYOND = tokenizer().get_vocab_size() + 100  # an id that the tokenizer does not know
+VOCABULARY = BEYOND + 1
+FORCE = (END, *ids(","), *ids("a"))
+
+
 @functools.cache
 def automaton(**fields: Any) -> CueAutomaton:
     kind = CueSpec(think_start_ids=(THINK,), think_end_ids=(END,), **fields)
@@ -53,8 +56,8 @@ def automaton(**fields: Any) -> CueAutomaton:
 @functools.cache
 def pool() -> tuple[int, ...]:
     """Tokens that a trace is made of: many cues and parts of cues, some of everything else."""
-    text = "Wait wait wait\nhmm Hmm Alternatively alternatively, so s a m . x\n\n"
-    return (*ids(text) * 2, *ids("wait") * 4, THINK, END, BEYOND, *range(11, 30), *range(474, 484))
+    text = "Wait wait wait\nhmm Hmm Alternatively alternatively, so, so the number is s a m . x\n\n"
+    return (*ids(text) * 2, *ids("wait") * 4, THINK, END, BEYOND, *range(11, 40))
 
 
 @dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from engine_simulator import Engine, Trace, automaton, host_watch, ids, judge, step_rows
+from engine_simulator import THINK, Engine, Trace, automaton, host_watch, ids, judge, step_rows
 from makers import worst_scores
 
 from adapters.vllm.journal import Journal
@@ -14,8 +14,8 @@ from adapters.vllm.session import Session
 from adapters.vllm.watch import Watch
 from stopper.policy import StopPolicy
 
-PROMPT = (537, *ids("so"))
-WAIT, SO = ids(" wait")[0], ids(" so")[0]
+PROMPT = (THINK, *ids("so"))
+(WAIT,), (SO,) = ids(" wait"), ids(" so")
 ALPHA = 0.3
 POLICY = StopPolicy(worst_scores(), "ltt", 0.9)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_simulator import automaton, device_watch, host_watch, judge
+from engine_simulator import END, FORCE, THINK, automaton, device_watch, host_watch, judge
 from session_makers import ALPHA, EAGER, POLICY, PROMPT, SO, WAIT, admit, feed, request, session
 
 
@@ -17,7 +17,7 @@ def test_a_stopped_request_is_reported_in_full(tmp_path: Path) -> None:
     one = session(decisions=file)
     admit(one, request("a"))
     assert one.watching
-    assert feed(one, "a", SO, WAIT, 538, 11, 64, SO) == [2, 3, 4]
+    assert feed(one, "a", SO, WAIT, *FORCE, SO) == [2, 3, 4]
     (running,) = one.decisions(10)
     admit(one, finished=("a",))
     (record,) = one.decisions(10)
@@ -148,7 +148,7 @@ def test_a_preempted_request_keeps_its_trace(kind: str) -> None:
     admit(one, request("a"), request("off", {"stopper": 0}))
     feed(one, "a", WAIT)
     admit(one, request("a"), request("off", {"stopper": 0}))  # as V2 announces a resumed request
-    feed(one, "a", WAIT, 538, start=1)
+    feed(one, "a", WAIT, END, start=1)
     (record,) = one.decisions(10)
     assert (record["position"], record["cues"]) == (1, 1)
     admit(one, finished=("a", "off"))
@@ -160,7 +160,7 @@ def test_another_prompt_under_the_same_id_is_another_trace(extra: dict[str, Any]
     one = session()
     admit(one, request("a"))
     feed(one, "a", SO, WAIT)
-    longer = (*PROMPT, SO, WAIT, 538, 537)
+    longer = (*PROMPT, SO, WAIT, END, THINK)
     admit(one, request("a", extra, prompt=longer))
     assert one.watching == (extra is None)
     assert feed(one, "a", SO, prompt=longer) == []
@@ -189,7 +189,7 @@ def test_an_id_finished_and_given_anew_in_one_step_is_two_requests() -> None:
 def test_ranks_that_do_not_report_decide_alike() -> None:
     one = session(journal=None)
     admit(one, request("a"), request("b", {"stopper": 2}))
-    assert feed(one, "a", WAIT, 538, 11) == [1, 2, 3]
+    assert feed(one, "a", WAIT, *FORCE[:2]) == [1, 2, 3]
     admit(one, finished=("a", "b"))
     assert (one.decisions(10), one.counters()) == ([], {})
     one.close()

@@ -25,6 +25,7 @@ from makers import HIDDEN, LAYERS
 from adapters.vllm.watch import Forced, HostWatch, Outcome
 
 WAIT = ids(" wait")
+assert len(WAIT) == 1  # what is counted below are tokens
 GLUED = ids("wait")  # a cue unless a letter stands before it
 
 
@@ -45,7 +46,7 @@ def replay(made: Trace, **cues: object) -> tuple[Outcome, Outcome]:
         ([THINK], WAIT, False, 1),
         ([THINK, *ids("wait")], ids("so"), False, 0),  # a cue of the prompt is none of ours
         ([THINK, *ids("a")], GLUED, False, 0),  # "await"
-        ([THINK, *ids("Altern")], ids("Alternatively")[1:], False, 1),
+        ([THINK, *ids("Alter")], ids("natively"), False, 1),
         ([THINK, END], WAIT, False, 0),
         (ids("so"), WAIT, False, 0),
         (ids("so"), [THINK, *WAIT], False, 1),

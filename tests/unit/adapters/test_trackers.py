@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 PROMPTS = (
     (THINK,),
     (*ids("so wa"), THINK, *ids(" a")),
-    (THINK, *ids("Altern")),
+    (THINK, *ids("Alter")),
     tuple(ids("a")),
     (5,),
 )
