@@ -62,4 +62,7 @@ def start_engine(options: EngineOptions, settings: PluginSettings) -> LLM:
         # Upstream (0.32, V1 on CPU): a seeded request whose prompt is split into chunks kills the
         # engine ("CPU Generator does not use offset").
         arguments["enable_chunked_prefill"] = False
+        # The prefix cache holds whole blocks: the CPU's default of 128 tokens would leave most of a
+        # trace to be computed again for every forced answer. 32 is its attention's smallest.
+        arguments["block_size"] = 32
     return LLM(**{**arguments, **options.extra})

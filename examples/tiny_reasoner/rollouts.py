@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import DynamicCache, PreTrainedTokenizerFast, LlamaForCausalLM
+from transformers import DynamicCache, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from examples.tiny_reasoner import words
 from examples.tiny_reasoner.problems import Problem
@@ -109,6 +109,8 @@ class Roller:
         """Sample a trace per problem, then force an exit at every cue."""
         generator = torch.Generator().manual_seed(seed)
         rollouts: list[Rollout] = []
+        # Like lengths together; the order of the traces does not matter to anybody.
+        problems = sorted(problems, key=lambda problem: problem.level)
         for start in range(0, len(problems), rows):
             chunk = problems[start : start + rows]
             prompts = [self.tokenizer.encode(prompt_text(p.text)) for p in chunk]

@@ -15,7 +15,7 @@ from examples.tiny_reasoner import words
 from examples.tiny_reasoner.problems import Problem, State, Step
 
 MAX_PASSES = 6
-MAX_CHARS = 1000  # about 370 tokens of thinking: prompt, trace and answer stay below 512 tokens
+MAX_CHARS = 1100  # about 360 tokens of thinking: prompt, trace and answer stay below 512 tokens
 
 
 class Kind(IntEnum):
@@ -78,7 +78,7 @@ class Habits:
     hasty_leaps: tuple[float, ...] = (0.6, 0.3, 0.1)
     later_leaps: tuple[float, ...] = (0.8, 0.2)
     fine_pass: tuple[float, ...] = (0.0, 0.45, 0.7, 0.8, 0.9, 1.0)
-    end_by_agreement: tuple[float, ...] = (0.0, 0.0, 0.25, 0.5, 0.7, 0.8, 0.9)
+    end_by_agreement: tuple[float, ...] = (0.0, 0.0, 0.12, 0.4, 0.6, 0.8, 0.9)
     doubt_if_wrong: float = 0.9
     doubt_if_right: float = 0.05
     cut: float = 0.18

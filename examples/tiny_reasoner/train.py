@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from tqdm import tqdm
-from transformers import GenerationConfig, PreTrainedTokenizerFast, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from examples.tiny_reasoner.batches import Batch, Encoder, draw_pool
 from examples.tiny_reasoner.recipe import LOSS_WEIGHTS, TEMPERATURE, TOP_P, Recipe

@@ -79,7 +79,7 @@ def test_preemption(tmp_path):
         tmp_path,
         limit=40,
         max_model_len=384,
-        engine={"num_gpu_blocks_override": 40, "block_size": 16},
+        engine={"num_gpu_blocks_override": 20},
     )
     assert run.result["metrics"]["vllm:num_preemptions"] > 0
     assert check_decisions(run, 0.2)["stopped"] >= 5

@@ -17,7 +17,7 @@ CASES = {
     },
     "preemption": {
         "max_model_len": 256,
-        "engine": {"num_gpu_blocks_override": 24, "block_size": 16},
+        "engine": {"num_gpu_blocks_override": 12},
     },
     "ngram": {"sampling": GREEDY, "engine": NGRAM},
     "two_ranks": {"tensor_parallel_size": 2},
