@@ -44,12 +44,14 @@ _ONE_FINE_PASS = Habits(fine_pass=(1.0,) * 6, passes=1, cut=0.0)
 _ONE_PASS = Habits(
     fine_pass=(0.3,) * 6, passes=1, cut=0.0, careful=0.1, hasty_leaps=(0.75, 0.2, 0.05)
 )
+_CALM = Habits(careful=0.7, careful_leaps=(0.85, 0.15), hasty_leaps=(0.6, 0.3, 0.1))
 
 STAGES = (
     Stage("fine, 2-3 steps", range(2, 4), _ONE_FINE_PASS, _gates(0.92, 0.93), 60),
     Stage("fine, 2-6 steps", range(2, 7), _ONE_FINE_PASS, _gates(0.96, 0.94), 30),
     Stage("fine, 2-9 steps", range(2, 10), _ONE_FINE_PASS, _gates(0.97, 0.96), 30),
     Stage("leaps", range(2, 10), _ONE_PASS, {**_gates(0.98, 0.97), Kind.LEAP: 0.60}, 65),
+    Stage("calm traces", range(2, 10), _CALM, {}, 185, slips=True),
     Stage("full traces", range(2, 10), Habits(), {}, 10_000, slips=True),
 )
 
@@ -59,7 +61,8 @@ class Recipe:
     """Everything that decides the weights; the same recipe and machine give the same model."""
 
     seed: int = 7
-    steps: int = 5000
+    steps: int = 5400
+    decayed: int = 5000  # step at which the decay ends; a short warm tail follows
     batch_tokens: int = 4096
     batches_per_pool: int = 12
     lr: float = 2e-3
@@ -67,6 +70,7 @@ class Recipe:
     warmup: int = 30
     decay_from: float = 0.55  # share of the steps after which the rate falls, linearly
     final_lr: float = 0.03
+    tail_lr: float = 0.12
     hidden: int = 128
     layers: int = 4
     mlp: int = 512
@@ -76,8 +80,11 @@ class Recipe:
         """Return the factor on the learning rates at ``step``."""
         if step < self.warmup:
             return (step + 1) / self.warmup
-        done = (step / self.steps - self.decay_from) / (1 - self.decay_from)
-        return 1.0 if done < 0 else 1.0 - (1.0 - self.final_lr) * min(done, 1.0)
+        if step >= self.decayed:
+            left = (self.steps - step) / max(self.steps - self.decayed, 1)
+            return self.final_lr + self.tail_lr * max(left, 0.0)
+        done = (step / self.decayed - self.decay_from) / (1 - self.decay_from)
+        return 1.0 if done < 0 else 1.0 - (1.0 - self.final_lr) * done
 
     def config(self, vocab_size: int, eos: int, pad: int) -> LlamaConfig:
         """Return the model's configuration: Llama with heads of 32, which vLLM serves on CPU.

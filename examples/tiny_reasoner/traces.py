@@ -73,9 +73,9 @@ class Plan:
 class Habits:
     """How a reasoner of this kind behaves; the shares are probabilities."""
 
-    careful: float = 0.7  # share of leaping first passes that still restate single steps
-    careful_leaps: tuple[float, ...] = (0.85, 0.15)
-    hasty_leaps: tuple[float, ...] = (0.6, 0.3, 0.1)
+    careful: float = 0.4  # share of leaping first passes that still restate single steps
+    careful_leaps: tuple[float, ...] = (0.7, 0.3)
+    hasty_leaps: tuple[float, ...] = (0.45, 0.4, 0.15)
     later_leaps: tuple[float, ...] = (0.8, 0.2)
     fine_pass: tuple[float, ...] = (0.0, 0.45, 0.7, 0.8, 0.9, 1.0)
     end_by_agreement: tuple[float, ...] = (0.0, 0.0, 0.12, 0.4, 0.6, 0.8, 0.9)
