@@ -92,17 +92,17 @@ def test_non_finite_hidden_states_never_stop_and_are_counted() -> None:
 
 
 def test_a_threshold_of_minus_infinity_stops_at_the_first_cue() -> None:
-    made = trace([THINK], [*ids(" so"), *WAIT * 9], threshold=-np.inf)
+    made = trace([THINK], [*ids(" so"), *WAIT * 5, THINK, *WAIT * 3], threshold=-np.inf)
     for outcome in replay(made):
-        assert (outcome.stop_position, outcome.cues) == (2, 1)
+        assert (outcome.stop_position, outcome.cues) == (2, 1)  # once is enough
     assert made.output[2:5] == list(FORCE)
-    assert made.output[5:] == [*WAIT * 5, 0]
+    assert made.output[5:] == [*WAIT, THINK, *WAIT * 3, 0]
 
 
 def test_an_audit_marks_the_stop_and_changes_nothing() -> None:
     made = trace([THINK], WAIT * 4, threshold=-np.inf, forces=False)
     for outcome in replay(made):
-        assert outcome.stop_position == 1
+        assert (outcome.stop_position, outcome.cues) == (1, 4)  # it thinks on, past its mark
     assert made.output == [*WAIT * 4, 0]
 
 

@@ -89,7 +89,11 @@ def test_long_traces_go_round_the_ring(drafts: int) -> None:
 
 
 def test_the_device_grows_beyond_its_slots_and_uses_them_again() -> None:
-    batch = [Trace(f"r{n}", [THINK], 12, threshold=0.0, forces=n % 2 == 0) for n in range(40)]
+    # Prompts of many lengths: a slot's next trace begins anywhere in its ring.
+    batch = [
+        Trace(f"r{n}", [5] * (n % 23) + [THINK], 12, threshold=0.0, forces=n % 2 == 0)
+        for n in range(60)
+    ]
     engine = Engine(automaton(interval=2), judge(), seed=5, slots=1, drafts=2)
     agree(engine, batch)
     slots = engine.device._tracker.trash
