@@ -51,7 +51,7 @@ STAGES = (
     Stage("fine, 2-6 steps", range(2, 7), _ONE_FINE_PASS, _gates(0.96, 0.94), 30),
     Stage("fine, 2-9 steps", range(2, 10), _ONE_FINE_PASS, _gates(0.97, 0.96), 30),
     Stage("leaps", range(2, 10), _ONE_PASS, {**_gates(0.98, 0.97), Kind.LEAP: 0.60}, 65),
-    Stage("calm traces", range(2, 10), _CALM, {}, 185, slips=True),
+    Stage("calm traces", range(2, 10), _CALM, {}, 153, slips=True),
     Stage("full traces", range(2, 10), Habits(), {}, 10_000, slips=True),
 )
 
