@@ -19,8 +19,10 @@ venv: ## Make .venv: vLLM for this machine, stopper, cures for known traps
 demo: venv ## Serve the tiny reasoner, unstopped and stopped, and compare
 	$(BIN)/stopper demo $(ARGS)
 
+# Two processes, a file each: the engines of one fill the waiting of the other. Longest files first.
 test: lint ## All checks and tests
-	$(BIN)/python -m pytest tests/unit tests/statistics tests/integration --durations=10 $(ARGS)
+	$(BIN)/python -m pytest tests/integration tests/statistics tests/unit \
+		-n 2 --dist loadfile --no-loadscope-reorder --durations=15 $(ARGS)
 
 unit: venv ## The fast tests only
 	$(BIN)/python -m pytest tests/unit $(ARGS)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from probes.errors import InputError
 from probes.validation import Count, Positive, Record, Sha256, Text, read_json
@@ -69,7 +71,7 @@ class Closing(Record):
 
     """
 
-    end_ids: tuple[Count, ...]
+    end_ids: Annotated[tuple[Count, ...], Field(min_length=1)]
     answer_prompt: Text = ""
     answer_prompt_ids: tuple[Count, ...] = ()
     max_answer_tokens: Positive = 64

@@ -137,7 +137,7 @@ class CueAutomaton:
                     return self.state_after(prompt_ids[end:], state)
         if self.spec.starts_inside:
             return self.start
-        return self.state_after(prompt_ids[len(prompt_ids) - len(first) + 1 :])
+        return self.state_after(prompt_ids[max(0, len(prompt_ids) - len(first) + 1) :])
 
     def events(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> list[tuple[int, str]]:
         """Return the events of an output, in order: index of the token in the output, label.

@@ -80,7 +80,7 @@ def parse_layers(text: str | None, depth: int) -> tuple[int, ...]:
     found = set()
     for part in text.split(","):
         name = part.strip()
-        layer = depth if name == "last" else int(name) if name.isdigit() else 0
+        layer = depth if name == "last" else int(name) if name.isdecimal() else 0
         if not 1 <= layer <= depth:
             raise InputError(f"--layers: {name!r} is no layer of this model; 1 to {depth}, or last")
         found.add(layer)

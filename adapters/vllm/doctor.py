@@ -23,10 +23,10 @@ from rich.table import Table
 from rich.text import Text
 
 from adapters.vllm.checks import ENDPOINT_GROUP, MEDIA, PLUGIN_GROUP, Check, Facts, checks
-from stopper.packages import find_clashes
 from probes.provenance import ModelFingerprint
 from stopper.artifact import Artifact
 from stopper.errors import StopperError
+from stopper.packages import find_clashes
 
 __all__ = ["Check", "Facts", "check_artifact", "checks", "doctor", "gather"]
 

@@ -99,7 +99,10 @@ def check(vllm_config: Any, settings: PluginSettings, worker_cls: str) -> None:
                 f"{settings.artifact}: calibrated on another model than the one served: "
                 f"{'; '.join(foreign)}. Collect, train and calibrate on this one"
             )
-        policy = StopPolicy.from_artifact(artifact)
+        try:
+            policy = StopPolicy.from_artifact(artifact)
+        except ArtifactError as error:
+            raise ArtifactError(f"{settings.artifact}: {error}") from None
         alpha = settings.alpha
         if alpha is not None and policy.threshold(alpha) == float("inf"):
             raise TooFewTraces(

@@ -24,6 +24,9 @@ MODEL, ARTIFACT = REASONER / "model", REASONER / "artifact"
 TEST_PROMPTS = REASONER / "problems" / "test.jsonl"
 V2_ON_CPU = Path(__file__).parent / "v2_on_cpu"
 
+#: Some traces stop at their first cue, some later, some never.
+ALPHA = 0.05
+
 #: As the reasoner is served: its generation_config.json.
 SAMPLED = {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "max_tokens": 320, "seed": 0}
 GREEDY = {**SAMPLED, "temperature": 0.0}
@@ -50,11 +53,14 @@ class Run:
 
 
 def environment(*, v2: bool = False, ranks: int = 1) -> dict[str, str]:
-    """The environment of an engine in its own process."""
+    """Give the environment of an engine in its own process."""
     env = {**os.environ, "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_KVCACHE_SPACE": "1"}
     env["VLLM_NO_USAGE_STATS"] = "1"
-    if ranks > 1:
-        env["VLLM_CPU_OMP_THREADS_BIND"] = "|".join("0" for _ in range(ranks))
+    # Each test process keeps its engines to one core of its own: vLLM's workers spin.
+    cores = sorted(os.sched_getaffinity(0))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    core = str(cores[-1 - number % len(cores)])
+    env["VLLM_CPU_OMP_THREADS_BIND"] = "|".join([core] * ranks)
     if v2:
         env["PYTHONPATH"] = str(V2_ON_CPU)
         env["VLLM_USE_V2_MODEL_RUNNER"] = "1"
@@ -69,7 +75,7 @@ def run_engine(folder: Path, *, v2: bool = False, **spec: Any) -> Run:
         "model": str(MODEL),
         "artifact": str(ARTIFACT),
         "prompts": str(TEST_PROMPTS),
-        "alpha": 0.2,
+        "alpha": ALPHA,
         "sampling": SAMPLED,
         "passes": [1],
         **spec,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import ARTIFACT, MODEL, REASONER, SAMPLED, TEST_PROMPTS, environment, run_engine
+from runs import ALPHA, ARTIFACT, MODEL, REASONER, SAMPLED, TEST_PROMPTS, environment, run_engine
 from runs import true_hidden as hidden_by_transformers
 
 from calibration.traces import TraceDataset, scored_traces
@@ -86,14 +86,13 @@ def test_collected_hidden_states_are_those_of_transformers(stores):
 
 def test_the_engine_stops_where_the_offline_evaluation_says(stores, tmp_path):
     """Collected by one engine run, decided offline; served, seeded alike, by another."""
-    alpha = 0.2
     artifact = Artifact.load(ARTIFACT)
-    limit = StopPolicy.from_artifact(artifact).threshold(alpha)
+    limit = StopPolicy.from_artifact(artifact).threshold(ALPHA)
     offline = {
         trace.trace_id: next((c.position for c in trace.cues if np.float32(c.score) > limit), None)
         for trace in scored_traces(TraceDataset(stores / "test"), artifact.probe)
     }
-    run = run_engine(tmp_path, limit=240, alpha=alpha)
+    run = run_engine(tmp_path, limit=240, alpha=ALPHA)
     served = {
         f"{trace['id']}#0": trace["decision"]["position"] for trace in run.result["passes"]["1"]
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from runs import ARTIFACT, GREEDY, NGRAM, check_decisions, run_engine, true_hidden
+from runs import ALPHA, ARTIFACT, GREEDY, NGRAM, check_decisions, run_engine, true_hidden
 
 from stopper.artifact import Artifact
 
@@ -20,13 +20,13 @@ def plain(tmp_path_factory):
 
 def test_every_decision_is_the_offline_decision(plain):
     assert plain.result["runner"] == "v1"
-    counted = check_decisions(plain, 0.2)
+    counted = check_decisions(plain, ALPHA)
     assert counted["stopped"] >= 50
     assert counted["not_stopped"] >= 5
 
 
 def test_an_audit_marks_where_it_would_stop_and_changes_nothing(plain):
-    counted = check_decisions(plain, 0.2, "audit")
+    counted = check_decisions(plain, ALPHA, "audit")
     assert counted["marked"] >= 50
     audited, off = plain.result["passes"]["audit"], plain.result["passes"]["0"]
     assert [t["output_ids"] for t in audited] == [t["output_ids"] for t in off]
@@ -71,7 +71,7 @@ def test_chunked_prefill(tmp_path):
         seeded=False,
         engine={"enable_chunked_prefill": True, "max_num_batched_tokens": 32},
     )
-    assert check_decisions(run, 0.2)["stopped"] >= 5
+    assert check_decisions(run, ALPHA)["stopped"] >= 5
 
 
 def test_preemption(tmp_path):
@@ -82,7 +82,7 @@ def test_preemption(tmp_path):
         engine={"num_gpu_blocks_override": 20},
     )
     assert run.result["metrics"]["vllm:num_preemptions"] > 0
-    assert check_decisions(run, 0.2)["stopped"] >= 5
+    assert check_decisions(run, ALPHA)["stopped"] >= 5
 
 
 @pytest.mark.parametrize("tracker", ["host", "device"])
@@ -90,9 +90,9 @@ def test_ngram_speculative_decoding(tmp_path, tracker):
     # Greedy: V1 CPU engines draw garbage from drafts at a temperature (upstream).
     run = run_engine(tmp_path, limit=40, sampling=GREEDY, tracker=tracker, engine=NGRAM)
     assert run.result["metrics"]["vllm:spec_decode_num_accepted_tokens"] > 100
-    assert check_decisions(run, 0.2)["stopped"] >= 5
+    assert check_decisions(run, ALPHA)["stopped"] >= 5
 
 
 def test_two_tensor_parallel_ranks(tmp_path):
     run = run_engine(tmp_path, limit=40, tensor_parallel_size=2, tracker="device")
-    assert check_decisions(run, 0.2)["stopped"] >= 5
+    assert check_decisions(run, ALPHA)["stopped"] >= 5
