@@ -6,7 +6,7 @@ BIN := .venv/bin
 CODE := probes calibration stopper adapters deploy tests examples benchmarks
 ARGS ?=
 
-.PHONY: help venv demo test lint unit bench clean distclean
+.PHONY: help venv demo artifact test lint unit bench clean distclean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -18,6 +18,18 @@ venv: ## Make .venv: vLLM for this machine, stopper, cures for known traps
 
 demo: venv ## Serve the tiny reasoner, unstopped and stopped, and compare
 	$(BIN)/stopper demo $(ARGS)
+
+REASONER := examples/tiny_reasoner
+STORE := build/tiny_reasoner
+COLLECT := --dtype float32 --max-model-len 512 --max-tokens 400 --max-answer-tokens 24 --answer-prompt ''
+
+artifact: venv ## Collect, train and calibrate the tiny reasoner's artifact again (about 5 minutes)
+	for split in collect calibrate; do \
+		$(BIN)/stopper collect $(REASONER)/model --prompts $(REASONER)/problems/$$split.jsonl \
+			--out $(STORE)/$$split $(COLLECT); done
+	$(BIN)/stopper train $(STORE)/collect --out $(REASONER)/artifact --train-fraction 1
+	$(BIN)/stopper calibrate $(REASONER)/artifact --traces $(STORE)/calibrate \
+		--loss disagree --alpha 0.05
 
 # Two processes, a file each: the engines of one fill the waiting of the other. Longest files first.
 test: lint ## All checks and tests
