@@ -42,7 +42,6 @@ class Rollout:
     hidden: NDArray[np.float32] | None = None  # [cues, layers * width]
 
 
-@torch.no_grad()
 def generate(
     model: LlamaForCausalLM,
     prompts: list[list[int]],
@@ -62,9 +61,10 @@ def generate(
     alive = torch.arange(len(prompts))
     cache = DynamicCache(config=config)
     while True:
-        logits = model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache
-        ).logits[:, -1]
+        with torch.no_grad():
+            logits = model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache
+            ).logits[:, -1]
         token = sample(logits, temperature, top_p, generator)
         for row, value in zip(alive.tolist(), token.tolist(), strict=True):
             outputs[row].append(value)
@@ -160,11 +160,13 @@ class Roller:
                 at = [len(rollout.prompt) + cue.at for cue in rollout.cues]
                 rollout.hidden = states[at].numpy()
 
-    @torch.no_grad()
     def _hidden(self, ids: list[list[int]], all_layers: bool) -> torch.Tensor:
         length = max(map(len, ids))
         padded = torch.tensor([i + [0] * (length - len(i)) for i in ids])
-        out = self.model.model(input_ids=padded, use_cache=False, output_hidden_states=all_layers)
+        with torch.no_grad():
+            out = self.model.model(
+                input_ids=padded, use_cache=False, output_hidden_states=all_layers
+            )
         if not all_layers:
             return out.last_hidden_state
         return torch.cat(out.hidden_states[1:], dim=-1)

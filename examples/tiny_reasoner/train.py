@@ -46,11 +46,10 @@ class Trainer:
         )
         self.step = self.pool = self.stage = self.stage_pools = 0
 
-    @torch.no_grad()
     def _circle_digits(self, tokenizer: PreTrainedTokenizerFast) -> None:
         # Digits start on circles, as counting in a circle wants them: this shortens by minutes
         # the plateau before modular sums are learned. Everything else starts at random.
-        table = self.model.model.embed_tokens.weight
+        table = self.model.model.embed_tokens.weight.data
         for digit in range(10):
             turns = 2 * torch.pi * digit * torch.arange(1, 6) / 10
             waves = torch.cat([turns.cos(), turns.sin()])
@@ -83,7 +82,7 @@ class Trainer:
         counts = {
             kind: (int(right[kinds == kind].sum()), int((kinds == kind).sum())) for kind in SHOWN
         }
-        return float(loss), counts
+        return float(loss.detach()), counts
 
     def run(self, checkpoint: Path | None, deadline: float) -> list[float]:
         """Train until the steps or the seconds are used up; return the loss of every step."""
