@@ -55,6 +55,8 @@ def _configure(original: Any) -> Any:
 
 
 def _validate(original: Any) -> Any:
+    from vllm.exceptions import VLLMValidationError
+
     @functools.wraps(original)
     def process_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
         additional = self.vllm_config.additional_config
@@ -63,7 +65,8 @@ def _validate(original: Any) -> Any:
             try:
                 RequestOptions.from_extra_args(getattr(params, "extra_args", None))
             except InputError as error:
-                raise ValueError(str(error)) from None  # what vLLM answers with HTTP 400
+                # vLLM answers this one with HTTP 400, and a plain ValueError with 500.
+                raise VLLMValidationError(str(error), parameter="vllm_xargs") from None
         return original(self, *args, **kwargs)
 
     return process_inputs

@@ -16,6 +16,19 @@ from typing import Any
 import numpy as np
 
 
+def keep_async_scheduling() -> None:
+    """Let a CPU engine schedule asynchronously, as GPUs do; vLLM's CPU platform turns it off."""
+    from vllm.platforms.cpu import CpuPlatform
+
+    original = CpuPlatform.check_and_update_config.__func__
+
+    def keep(cls: type, vllm_config: Any) -> None:
+        original(cls, vllm_config)
+        vllm_config.scheduler_config.async_scheduling = True
+
+    CpuPlatform.check_and_update_config = classmethod(keep)
+
+
 def run(spec: dict[str, Any], out: Path) -> None:
     """Run every pass of the spec: a mode (0, 1, "audit") and its sampling."""
     from transformers import AutoTokenizer
@@ -46,6 +59,8 @@ def run(spec: dict[str, Any], out: Path) -> None:
         enforce_eager=spec.get("enforce_eager", True),
         extra={"disable_log_stats": False, **spec.get("engine", {})},
     )
+    if spec.get("keep_async"):
+        keep_async_scheduling()
     llm = start_engine(options, settings)
     tokenizer = AutoTokenizer.from_pretrained(spec["model"])
     sampling = Sampling(**spec["sampling"])

@@ -25,7 +25,7 @@ TEST_PROMPTS = REASONER / "problems" / "test.jsonl"
 V2_ON_CPU = Path(__file__).parent / "v2_on_cpu"
 
 #: Some traces stop at their first cue, some later, some never.
-ALPHA = 0.05
+ALPHA = 0.02
 
 #: As the reasoner is served: its generation_config.json.
 SAMPLED = {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "max_tokens": 320, "seed": 0}

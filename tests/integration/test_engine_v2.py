@@ -12,7 +12,7 @@ from runs import ALPHA, GREEDY, NGRAM, SAMPLED, check_decisions, run_engine
 SMALL = {"v2": True, "limit": 10, "alpha": ALPHA, "sampling": {**SAMPLED, "top_p": 1.0}}
 
 CASES = {
-    "async_scheduling": {"engine": {"async_scheduling": True}},
+    "async_scheduling": {"keep_async": True, "engine": {"async_scheduling": True}},
     "chunked_prefill": {
         "engine": {"enable_chunked_prefill": True, "max_num_batched_tokens": 48},
     },

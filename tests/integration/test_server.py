@@ -30,7 +30,7 @@ def server(tmp_path_factory):
     config = {
         "stopper": {
             "artifact": str(ARTIFACT),
-            "alpha": 0.3,
+            "alpha": 0.05,
             "decisions": str(folder / "decisions.jsonl"),
         }
     }
@@ -89,7 +89,7 @@ def stopped(server, client):
         found = decision(server, response)
         if found["decision"] == "stopped":
             return number, response, found
-    pytest.fail("none of 30 requests was stopped at alpha 0.3")
+    pytest.fail("none of 30 requests was stopped at alpha 0.05")
 
 
 def test_the_reasoning_parser_splits_a_stopped_output(stopped):
@@ -99,7 +99,7 @@ def test_the_reasoning_parser_splits_a_stopped_output(stopped):
     assert "\\boxed{" in message.content
     assert "</think>" not in message.content
     assert found["score"] > found["threshold"]
-    assert found["alpha"] == 0.3
+    assert found["alpha"] == 0.05
     assert message.reasoning.rstrip().lower().endswith(found["cue"])
 
 
