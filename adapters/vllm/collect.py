@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.vllm.engine import EngineOptions, start_engine
+from adapters.vllm.engine import EngineOptions, running_engine
 from adapters.vllm.fingerprint import engine_facts, model_fingerprint
 from adapters.vllm.generation import Sampling, force_answers, generate
 from adapters.vllm.labelling import record
@@ -110,13 +110,34 @@ def collect(job: Job, prompts: list[Prompt], out: Path) -> int:
         think_start_ids=tuple(encode(tokenizer, job.markers.think_start)),
         think_end_ids=tuple(encode(tokenizer, job.markers.think_end)),
     )
-    llm = start_engine(
-        job.engine, PluginSettings(collect=CollectSettings(layers=layers, cues=spec))
-    )
-    config = llm.llm_engine.vllm_config
-    model, facts = model_fingerprint(config), engine_facts(config, "auto")
+    settings = PluginSettings(collect=CollectSettings(layers=layers, cues=spec))
     closing = job.markers.closing(tokenizer)
-    meta = TraceMeta(
+    automaton = CueAutomaton.build(tokenizer, spec)
+    with running_engine(job.engine, settings) as llm:
+        meta = _meta(llm.llm_engine.vllm_config, job, layers, spec, closing)
+        with TraceWriter(out, meta, part_traces=job.batch) as writer:
+            _save_cues(automaton, out)
+            done = writer.done_ids()
+            todo = [
+                (name, prompt)
+                for prompt in prompts
+                for rollout in range(job.rollouts)
+                if (name := f"{prompt.id}#{rollout}") not in done
+            ]
+            total = len(prompts) * job.rollouts
+            with tqdm(total=total, initial=total - len(todo), unit="trace", desc="collect") as bar:
+                for start in range(0, len(todo), job.batch):
+                    part = todo[start : start + job.batch]
+                    _collect_batch(llm, job, part, closing, automaton, tokenizer, writer)
+                    bar.update(len(part))
+    return len(todo)
+
+
+def _meta(
+    vllm_config: Any, job: Job, layers: tuple[int, ...], spec: CueSpec, closing: Closing
+) -> TraceMeta:
+    model, facts = model_fingerprint(vllm_config), engine_facts(vllm_config, "auto")
+    return TraceMeta(
         model=model,
         layers=layers,
         hidden_size=model.hidden_size,
@@ -131,23 +152,6 @@ def collect(job: Job, prompts: list[Prompt], out: Path) -> int:
         },
         engine={"vllm": facts.vllm_version, "runner": facts.runner, "device": facts.device},
     )
-    automaton = CueAutomaton.build(tokenizer, spec)
-    with TraceWriter(out, meta, part_traces=job.batch) as writer:
-        _save_cues(automaton, out)
-        done = writer.done_ids()
-        todo = [
-            (name, prompt)
-            for prompt in prompts
-            for rollout in range(job.rollouts)
-            if (name := f"{prompt.id}#{rollout}") not in done
-        ]
-        total = len(prompts) * job.rollouts
-        with tqdm(total=total, initial=total - len(todo), unit="trace", desc="collect") as bar:
-            for start in range(0, len(todo), job.batch):
-                part = todo[start : start + job.batch]
-                _collect_batch(llm, job, part, closing, automaton, tokenizer, writer)
-                bar.update(len(part))
-    return len(todo)
 
 
 def _collect_batch(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adapters.vllm.engine import EngineOptions, start_engine
+from adapters.vllm.engine import EngineOptions, running_engine
 from adapters.vllm.generation import Generated, Sampling, force_answers, generate, outer_id
 from adapters.vllm.labelling import answer_of, record
 from adapters.vllm.prompts import Prompt
@@ -124,15 +124,14 @@ def compare(
         raise ArtifactError(f"{artifact_dir}: not calibrated; run `stopper calibrate` on it")
     alpha = artifact.manifest.calibration.alpha if alpha is None else alpha
     settings = PluginSettings(artifact=artifact_dir, alpha=alpha, keep_hidden=True)
-    llm = start_engine(options, settings)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    server = _Server(llm, artifact, tokenizer, sampling, prompts)
-
-    server.serve(0, max_tokens=1)
-    full = server.serve(0)
-    stopped = server.serve(1)
-    stops = server.stop_positions(stopped)
-    table, offline = server.replay(alpha, batch)
+    with running_engine(options, settings) as llm:
+        server = _Server(llm, artifact, tokenizer, sampling, prompts)
+        server.serve(0, max_tokens=1)
+        full = server.serve(0)
+        stopped = server.serve(1)
+        stops = server.stop_positions(stopped)
+        table, offline = server.replay(alpha, batch)
     rule = rule_of(artifact)
     evaluator = Evaluator(table, rule)
     curve = [evaluator.at(a) for a in sorted({alpha, *PLOT_ALPHAS}) if rule.carries(a)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +32,12 @@ class EngineOptions:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def start_engine(options: EngineOptions, settings: PluginSettings) -> LLM:
-    """Start vLLM with these plugin settings.
+@contextmanager
+def running_engine(options: EngineOptions, settings: PluginSettings) -> Iterator[LLM]:
+    """Start vLLM with these plugin settings and shut it down at the end.
+
+    Left to the interpreter's exit, the engine's processes are joined before they are told to stop
+    whenever something else registered a `weakref.finalize` before vLLM: the program never ends.
 
     Raises
     ------
@@ -65,4 +71,8 @@ def start_engine(options: EngineOptions, settings: PluginSettings) -> LLM:
         # The prefix cache holds whole blocks: the CPU's default of 128 tokens would leave most of a
         # trace to be computed again for every forced answer. 32 is its attention's smallest.
         arguments["block_size"] = 32
-    return LLM(**{**arguments, **options.extra})
+    llm = LLM(**{**arguments, **options.extra})
+    try:
+        yield llm
+    finally:
+        llm.llm_engine.engine_core.shutdown()

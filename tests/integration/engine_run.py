@@ -31,10 +31,7 @@ def keep_async_scheduling() -> None:
 
 def run(spec: dict[str, Any], out: Path) -> None:
     """Run every pass of the spec: a mode (0, 1, "audit") and its sampling."""
-    from transformers import AutoTokenizer
-
-    from adapters.vllm.engine import EngineOptions, start_engine
-    from adapters.vllm.generation import Sampling, generate, outer_id
+    from adapters.vllm.engine import EngineOptions, running_engine
     from adapters.vllm.prompts import read_prompts
     from adapters.vllm.settings import PluginSettings
     from stopper.artifact import Artifact
@@ -61,7 +58,19 @@ def run(spec: dict[str, Any], out: Path) -> None:
     )
     if spec.get("keep_async"):
         keep_async_scheduling()
-    llm = start_engine(options, settings)
+    with running_engine(options, settings) as llm:
+        result = serve(llm, spec, prompts, closing.end_ids, out)
+    (out / "result.json").write_text(json.dumps(result))
+
+
+def serve(
+    llm: Any, spec: dict[str, Any], prompts: list[Any], end_ids: Any, out: Path
+) -> dict[str, Any]:
+    """Run the passes and say what was decided."""
+    from transformers import AutoTokenizer
+
+    from adapters.vllm.generation import Sampling, generate, outer_id
+
     tokenizer = AutoTokenizer.from_pretrained(spec["model"])
     sampling = Sampling(**spec["sampling"])
     changes = {} if spec.get("seeded", True) else {"seed": None}
@@ -69,7 +78,7 @@ def run(spec: dict[str, Any], out: Path) -> None:
     for mode in spec["passes"]:
         ids = [prompt.token_ids(tokenizer) for prompt in prompts]
         params = [sampling.params(f"{prompt.id}#0", mode, **changes) for prompt in prompts]
-        traces = generate(llm, ids, params, closing.end_ids)
+        traces = generate(llm, ids, params, end_ids)
         ranks = llm.collective_rpc("stopper_decisions", args=(1_000_000,))
         decided = {outer_id(d["request_id"]): d for rank in ranks for d in rank}
         passes[str(mode)] = [
@@ -87,7 +96,7 @@ def run(spec: dict[str, Any], out: Path) -> None:
                 hidden = np.stack([cue.hidden for cue in trace.cues])
                 np.save(out / f"hidden-{mode}-{number}.npy", hidden)
     config = llm.llm_engine.vllm_config
-    result = {
+    return {
         "runner": "v2" if config.use_v2_model_runner else "v1",
         "async_scheduling": bool(config.scheduler_config.async_scheduling),
         "counters": llm.collective_rpc("stopper_counters"),
@@ -96,7 +105,6 @@ def run(spec: dict[str, Any], out: Path) -> None:
         },
         "passes": passes,
     }
-    (out / "result.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

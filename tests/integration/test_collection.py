@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -63,7 +64,8 @@ def kill_after_first_part(out: Path) -> None:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
+        # The whole group: vLLM leaves its workers behind when its parent is killed.
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_killed_collection_lost_nothing_and_did_nothing_twice(stores):

@@ -172,6 +172,8 @@ def test_the_facts_of_a_real_configuration(plain: Any) -> None:
 
 @pytest.mark.parametrize("positional", [True, False])
 def test_bad_options_are_refused_where_a_server_answers_400(positional: bool) -> None:
+    from vllm.exceptions import VLLMValidationError
+
     seen: list[Any] = []
     checked = _validate(lambda self, *args, **kwargs: seen.append(args or kwargs))
     on, off = (
@@ -189,7 +191,7 @@ def test_bad_options_are_refused_where_a_server_answers_400(positional: bool) ->
     ask(on, {"stopper": 0})
     ask(on, None)
     ask(off, {"stopper": "whatever"})
-    with pytest.raises(ValueError, match="vllm_xargs: stopper='whatever'"):
+    with pytest.raises(VLLMValidationError, match="vllm_xargs: stopper='whatever'"):
         ask(on, {"stopper": "whatever"})
     assert len(seen) == 3
 
