@@ -5,7 +5,9 @@
 Engines of the tiny reasoner are started one after the other: without stopper, with an artifact
 whose threshold no score passes, again with it, again without. Each is timed for some rounds at
 batch 1 and 16; the figure is the ratio of the medians. The order lets a drift of the machine
-cancel out.
+cancel out. Within an engine every round is run with the requests watched and with stopper off for
+them, so that `watching_ratio` tells what following the traces costs, free of the differences between
+two processes.
 """
 
 from __future__ import annotations
@@ -69,12 +71,18 @@ def prompts(count: int) -> list[Any]:
     return [{"prompt_token_ids": prompt.token_ids(tokenizer)} for prompt in asked]
 
 
-def seconds(llm: Any, inputs: list[Any], tokens: int, seed: int) -> float:
+def seconds(llm: Any, inputs: list[Any], tokens: int, seed: int, mode: int) -> float:
     """Time one batch of exactly `tokens` output tokens each."""
     from vllm import SamplingParams
 
     params = [
-        SamplingParams(temperature=0.8, seed=seed + n, ignore_eos=True, max_tokens=tokens)
+        SamplingParams(
+            temperature=0.8,
+            seed=seed + n,
+            ignore_eos=True,
+            max_tokens=tokens,
+            extra_args={"stopper": mode},
+        )
         for n in range(len(inputs))
     ]
     start = time.perf_counter()
@@ -86,11 +94,14 @@ def measure(ours: bool, rounds: int, tokens: int) -> dict[str, list[float]]:
     """Time one engine; runs in a process of its own."""
     with tempfile.TemporaryDirectory() as scratch:
         llm = start(ours, Path(scratch))
-        found = {}
+        found: dict[str, list[float]] = {}
         for batch in (1, 16):
             inputs = prompts(batch)
-            seconds(llm, inputs, tokens, 0)
-            found[str(batch)] = [seconds(llm, inputs, tokens, n) for n in range(rounds)]
+            seconds(llm, inputs, tokens, 0, 1)
+            for number in range(rounds):
+                for mode in (1, 0) if number % 2 else (0, 1):
+                    spent = seconds(llm, inputs, tokens, number, mode)
+                    found.setdefault(f"{batch}/{mode}", []).append(spent)
         # Otherwise the exit joins the engine's processes before anything tells them to stop.
         llm.llm_engine.engine_core.shutdown()
     return found
@@ -126,10 +137,12 @@ def main() -> None:
             times[ours].setdefault(batch, []).extend(found)
     result = {}
     for batch in ("1", "16"):
-        vanilla, with_stopper = (statistics.median(times[ours][batch]) for ours in (False, True))
+        vanilla = statistics.median(times[False][f"{batch}/1"])
+        with_stopper, off = (statistics.median(times[True][f"{batch}/{mode}"]) for mode in (1, 0))
         result[f"batch_{batch}"] = {
             "throughput_ratio": vanilla / with_stopper,
-            "best_ratio": min(times[False][batch]) / min(times[True][batch]),
+            "best_ratio": min(times[False][f"{batch}/1"]) / min(times[True][f"{batch}/1"]),
+            "watching_ratio": off / with_stopper,
             "vanilla_tokens_per_s": int(batch) * asked.tokens / vanilla,
             "ms_per_step_vanilla": 1e3 * vanilla / asked.tokens,
             "ms_per_step_stopper": 1e3 * with_stopper / asked.tokens,
