@@ -6,8 +6,8 @@ Engines of the tiny reasoner are started one after the other: without stopper, w
 whose threshold no score passes, again with it, again without. Each is timed for some rounds at
 batch 1 and 16; the figure is the ratio of the medians. The order lets a drift of the machine
 cancel out. Within an engine every round is run with the requests watched and with stopper off for
-them, so that `watching_ratio` tells what following the traces costs, free of the differences between
-two processes.
+them, so that `watching_ratio` tells what following the traces costs, free of the differences
+between two processes.
 """
 
 from __future__ import annotations
