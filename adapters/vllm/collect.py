@@ -16,6 +16,7 @@ from adapters.vllm.settings import CollectSettings, PluginSettings
 from calibration.records import TraceMeta
 from probes.provenance import Closing
 from probes.spec import default_layers
+from probes.validation import parse
 from stopper.cues import CueAutomaton, CueSpec
 from stopper.errors import InputError
 
@@ -100,16 +101,21 @@ def collect(job: Job, prompts: list[Prompt], out: Path) -> int:
 
     from calibration.traces import TraceWriter
 
-    tokenizer = AutoTokenizer.from_pretrained(job.engine.model)
-    depth = int(AutoConfig.from_pretrained(job.engine.model).get_text_config().num_hidden_layers)
-    layers = parse_layers(job.layers, depth)
-    spec = CueSpec(
-        words=job.words,
-        interval=job.interval,
-        paragraph=job.paragraph,
-        think_start_ids=tuple(encode(tokenizer, job.markers.think_start)),
-        think_end_ids=tuple(encode(tokenizer, job.markers.think_end)),
-    )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(job.engine.model)
+        config = AutoConfig.from_pretrained(job.engine.model).get_text_config()
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{job.engine.model}: no model to load there ({reason})") from None
+    layers = parse_layers(job.layers, int(config.num_hidden_layers))
+    fields = {
+        "words": job.words,
+        "interval": job.interval,
+        "paragraph": job.paragraph,
+        "think_start_ids": tuple(encode(tokenizer, job.markers.think_start)),
+        "think_end_ids": tuple(encode(tokenizer, job.markers.think_end)),
+    }
+    spec = parse(CueSpec, fields, "--cue, --every, --think-start, --think-end", "Mend the flag")
     settings = PluginSettings(collect=CollectSettings(layers=layers, cues=spec))
     closing = job.markers.closing(tokenizer)
     automaton = CueAutomaton.build(tokenizer, spec)

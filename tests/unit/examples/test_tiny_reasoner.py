@@ -6,21 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, LlamaForCausalLM
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
-from hypothesis import given  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from transformers import AutoTokenizer, LlamaForCausalLM  # noqa: E402
-
-from examples.tiny_reasoner import problems, words  # noqa: E402
-from examples.tiny_reasoner.batches import Encoder  # noqa: E402
-from examples.tiny_reasoner.recipe import TEMPERATURE, TOP_P, Recipe  # noqa: E402
-from examples.tiny_reasoner.rollouts import Roller  # noqa: E402
-from examples.tiny_reasoner.tokens import MODEL_DIR, build_tokenizer, prompt_text  # noqa: E402
-from examples.tiny_reasoner.traces import Habits, draw_plan, write  # noqa: E402
-from examples.tiny_reasoner.train import Trainer  # noqa: E402
+from examples.tiny_reasoner import problems, words
+from examples.tiny_reasoner.batches import Encoder
+from examples.tiny_reasoner.recipe import TEMPERATURE, TOP_P, Recipe
+from examples.tiny_reasoner.rollouts import Roller
+from examples.tiny_reasoner.tokens import MODEL_DIR, build_tokenizer, prompt_text
+from examples.tiny_reasoner.traces import Habits, draw_plan, write
+from examples.tiny_reasoner.train import Trainer
 
 TOKENIZER = AutoTokenizer.from_pretrained(MODEL_DIR)
 FILES = Path(problems.__file__).parent / "problems"
