@@ -22,9 +22,14 @@ from probes.errors import InputError
 
 HIDDEN_SHA256 = b"stopper.hidden_sha256"
 
+_ADDED = frozenset({"category"})  # columns that older stores lack; null there
 
-def schema() -> Any:
-    """Return the pyarrow schema of one row per trace (documented in ``docs/formats.md``)."""
+
+def schema(looks: bool = True) -> Any:
+    """Return the pyarrow schema of one row per trace (documented in ``docs/formats.md``).
+
+    `looks` False gives that of stores older than ``forced_logprob``, which are still read.
+    """
     import pyarrow as pa
 
     ids = pa.list_(pa.int32())
@@ -36,6 +41,7 @@ def schema() -> Any:
             pa.field("forced_answer", pa.string()),
             pa.field("correct", pa.bool_()),
             pa.field("agrees", pa.bool_()),
+            *([pa.field("forced_logprob", pa.float64())] if looks else []),
         ]
     )
     return pa.schema(
@@ -52,6 +58,7 @@ def schema() -> Any:
             pa.field("level", pa.int32()),
             pa.field("finish_reason", pa.string(), nullable=False),
             pa.field("cues", pa.list_(cue), nullable=False),
+            pa.field("category", pa.string()),
         ]
     )
 
@@ -115,12 +122,14 @@ def open_table(path: str) -> tuple[Any, str]:
         found = file.schema_arrow
     except (pa.ArrowException, OSError) as problem:
         raise ValueError(f"not a whole parquet file ({_first_line(problem)})") from None
-    wanted = schema()
+    wanted, older = schema(), schema(looks=False)
     for column in wanted:
         index = found.get_field_index(column.name)
+        if index < 0 and column.name in _ADDED:
+            continue
         if index < 0:
             raise ValueError(f"column {column.name!r} is missing")
-        if found.field(index).type != column.type:
+        if found.field(index).type not in (column.type, older.field(column.name).type):
             raise ValueError(
                 f"column {column.name!r} is {found.field(index).type}, not {column.type}"
             )

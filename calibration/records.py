@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
+from calibration.answers import same_answer
 from probes.errors import InputError
 from probes.events import CueEvent, Trace
 from probes.provenance import Closing, ModelFingerprint
@@ -32,6 +34,8 @@ class CueRecord:
         The answer extracted from them; None if there is none.
     correct, agrees
         Whether it equals the gold answer, the full trace's answer; None where unknown.
+    forced_logprob
+        Mean natural log-probability of ``forced_ids``; None where not collected.
 
     """
 
@@ -41,6 +45,7 @@ class CueRecord:
     forced_answer: str | None = None
     correct: bool | None = None
     agrees: bool | None = None
+    forced_logprob: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,8 @@ class TraceRecord:
         By increasing position.
     hidden
         float32 [len(cues), n_layers * hidden_size]; the store's layers side by side.
+    category
+        Kind of problem, where the data set names one.
 
     """
 
@@ -85,15 +92,36 @@ class TraceRecord:
     finish_reason: str
     cues: list[CueRecord]
     hidden: npt.NDArray[np.float32]
+    category: str | None = None
 
     def scored(self, scores: npt.ArrayLike) -> Trace:
         """Return the trace with one (shaped) float32 score per cue, for calibration."""
         values = np.asarray(scores, dtype=np.float32).tolist()
-        cues = tuple(
-            CueEvent(position=cue.position, score=score, correct=cue.correct, agrees=cue.agrees)
-            for cue, score in zip(self.cues, values, strict=True)
+        cues, repeats, before = [], 0, None
+        for cue, score in zip(self.cues, values, strict=True):
+            repeats = repeats + 1 if same_answer(before, cue.forced_answer) else 0
+            before = cue.forced_answer
+            logprob = cue.forced_logprob
+            cues.append(
+                CueEvent(
+                    position=cue.position,
+                    score=score,
+                    correct=cue.correct,
+                    agrees=cue.agrees,
+                    repeats=repeats,
+                    confidence=None if logprob is None else math.exp(logprob),
+                    answer_tokens=len(cue.forced_ids),
+                )
+            )
+        return Trace(
+            trace_id=self.trace_id,
+            group=self.group,
+            tokens=self.thinking_tokens,
+            full_correct=self.full_correct,
+            cues=tuple(cues),
+            level=self.level,
+            category=self.category,
         )
-        return Trace(self.trace_id, self.group, self.thinking_tokens, self.full_correct, cues)
 
     def check(self, width: int) -> None:
         """Refuse a record which no calibration could use.
@@ -142,6 +170,8 @@ class TraceMeta(Record):
         Which hidden states are kept, as in :class:`probes.spec.ProbeSpec`.
     cues
         The cue spec as JSON; ``stopper.cues`` reads it.
+    comparer
+        How answers were compared for ``correct`` and ``agrees``; see :mod:`calibration.answers`.
 
     """
 
@@ -153,6 +183,7 @@ class TraceMeta(Record):
     closing: Closing
     sampling: dict[str, JsonValue] = Field(default_factory=dict)
     engine: dict[str, Text | None] = Field(default_factory=dict)
+    comparer: Text = "auto"
 
     @field_validator("schema_version")
     @classmethod

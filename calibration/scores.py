@@ -5,9 +5,11 @@
     {"trace_id": "a-1", "group": "a", "tokens": 812, "full_correct": true,
      "cues": [{"position": 120, "score": -1.5, "correct": false, "agrees": false}, ...]}
 
-Every field must be there; labels that are unknown are written as null. Positions rise within a
-trace and end at most at ``tokens``. Scores are logits (any rising function of "safe to stop" will
-do: only their order counts) and are compared as float32. Other fields are left unread.
+Every field must be there; labels that are unknown are written as null. A trace may also have
+``level`` (integer) and ``category`` (string), for breakdowns; a cue ``repeats`` (integer),
+``confidence`` (0 to 1) and ``answer_tokens`` (integer) of the answer forced there. Positions rise
+within a trace and end at most at ``tokens``. Scores are logits (any rising function of "safe to
+stop" will do: only their order counts) and are compared as float32. Other fields are left unread.
 """
 
 from __future__ import annotations
@@ -110,10 +112,17 @@ def _record(trace: Trace) -> dict[str, Any]:
                 "score": float(str(np.float32(cue.score))),
                 "correct": cue.correct,
                 "agrees": cue.agrees,
+                **_given(cue, "repeats", "confidence", "answer_tokens"),
             }
             for cue in trace.cues
         ],
+        **_given(trace, "level", "category"),
     }
+
+
+def _given(item: Trace | CueEvent, *names: str) -> dict[str, Any]:
+    found = {name: getattr(item, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _parse(where: str, raw: bytes) -> Any:
@@ -164,6 +173,9 @@ def _trace(where: str, data: Any) -> Trace:
                 score=_score(where, item, name),
                 correct=_label(where, item, "correct", name),
                 agrees=_label(where, item, "agrees", name),
+                repeats=_optional_integer(where, item, "repeats", name),
+                confidence=_confidence(where, item, name),
+                answer_tokens=_optional_integer(where, item, "answer_tokens", name),
             )
         )
     return Trace(
@@ -172,7 +184,32 @@ def _trace(where: str, data: Any) -> Trace:
         tokens=tokens,
         full_correct=_label(where, data, "full_correct"),
         cues=tuple(cues),
+        level=_level(where, data),
+        category=None if data.get("category") is None else _text(where, data, "category"),
     )
+
+
+def _level(where: str, data: Mapping[str, Any]) -> int | None:
+    value = data.get("level")
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise _wrong(where, "level", "a whole number or null", value)
+    return value
+
+
+def _optional_integer(where: str, data: Mapping[str, Any], name: str, parent: str) -> int | None:
+    value = None if data.get(name) is None else _integer(where, data, name, parent)
+    if value is not None and value >= 2**31:
+        raise InputError(f"{where}: {_path(parent, name)} is {value}; it must fit 32 bits.")
+    return value
+
+
+def _confidence(where: str, data: Mapping[str, Any], parent: str) -> float | None:
+    value = data.get("confidence")
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise _wrong(where, _path(parent, "confidence"), "a number from 0 to 1", value)
+    return float(value)
 
 
 def _field(where: str, data: Mapping[str, Any], name: str, parent: str = "") -> Any:

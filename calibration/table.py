@@ -6,9 +6,11 @@ int8 with three states, because "unknown" must never pass for "wrong".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,29 @@ from probes.errors import InputError
 from probes.events import CueEvent, Trace
 
 UNKNOWN, NO, YES = -1, 0, 1
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What a forced answer at each cue tells without any label, and what it costs.
+
+    Attributes
+    ----------
+    repeats
+        int32[n_cues], how many cues directly before hold the same answer; -1 unknown.
+    confidences
+        float32[n_cues], geometric mean of the answer's token probabilities; NaN unknown.
+    tokens
+        int32[n_cues], length of the answer; -1 unknown.
+    """
+
+    repeats: NDArray[np.int32]
+    confidences: NDArray[np.float32]
+    tokens: NDArray[np.int32]
+
+    def take(self, cues: NDArray[np.int64]) -> Looks:
+        """Select cues by index."""
+        return Looks(self.repeats[cues], self.confidences[cues], self.tokens[cues])
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +64,10 @@ class CueTable:
         float32[n_cues], finite; larger means safer to stop.
     correct, agrees
         int8[n_cues], 1 yes, 0 no, -1 unknown.
+    looks
+        Of the forced answers; None where nothing is known of them.
+    strata
+        Name ("level", "category") to one value a trace, None where unknown; for breakdowns only.
     """
 
     trace_ids: Sequence[str]
@@ -50,6 +79,8 @@ class CueTable:
     scores: NDArray[np.float32]
     correct: NDArray[np.int8]
     agrees: NDArray[np.int8]
+    looks: Looks | None = None
+    strata: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n_traces, n_cues = len(self.trace_ids), len(self.scores)
@@ -60,6 +91,8 @@ class CueTable:
             and self.offsets[0] == 0
             and self.offsets[-1] == n_cues
             and bool(np.all(np.diff(self.offsets) >= 0))
+            and (self.looks is None or len(self.looks.repeats) == n_cues)
+            and all(len(values) == n_traces for values in self.strata.values())
         )
         if not lengths_fit:
             raise InputError("the columns of a cue table differ in length; build it from traces.")
@@ -101,16 +134,22 @@ class CueTable:
         scores: list[float] = []
         correct: list[int] = []
         agrees: list[int] = []
+        looks: list[tuple[int, float, int]] = []
+        levels: list[str | None] = []
+        categories: list[str | None] = []
         for trace in traces:
             ids.append(trace.trace_id)
             groups.append(trace.group)
             tokens.append(trace.tokens)
             full.append(_encode(trace.full_correct))
+            levels.append(None if trace.level is None else str(trace.level))
+            categories.append(trace.category)
             for cue in trace.cues:
                 positions.append(cue.position)
                 scores.append(cue.score)
                 correct.append(_encode(cue.correct))
                 agrees.append(_encode(cue.agrees))
+                looks.append(_look(cue))
             ends.append(len(scores))
         with np.errstate(over="ignore"):  # an overflow becomes inf, which is reported by its trace
             score_column = np.array(scores, dtype=np.float64).astype(np.float32)
@@ -124,11 +163,19 @@ class CueTable:
             scores=score_column,
             correct=np.array(correct, dtype=np.int8),
             agrees=np.array(agrees, dtype=np.int8),
+            looks=_looks(looks),
+            strata={
+                name: values
+                for name, values in (("level", levels), ("category", categories))
+                if any(value is not None for value in values)
+            },
         )
 
     def traces(self) -> Iterator[Trace]:
         """Give the rows back as trace objects, in order."""
+        levels, categories = self.strata.get("level"), self.strata.get("category")
         for row in range(len(self)):
+            level = levels[row] if levels else None
             low, high = int(self.offsets[row]), int(self.offsets[row + 1])
             yield Trace(
                 trace_id=self.trace_ids[row],
@@ -141,10 +188,24 @@ class CueTable:
                         score=float(self.scores[cue]),
                         correct=_decode(int(self.correct[cue])),
                         agrees=_decode(int(self.agrees[cue])),
+                        **self._look_of(cue),
                     )
                     for cue in range(low, high)
                 ),
+                level=None if level is None else int(level),
+                category=categories[row] if categories else None,
             )
+
+    def _look_of(self, cue: int) -> dict[str, Any]:
+        if self.looks is None:
+            return {}
+        repeats, tokens = int(self.looks.repeats[cue]), int(self.looks.tokens[cue])
+        confidence = float(self.looks.confidences[cue])
+        return {
+            "repeats": None if repeats == UNKNOWN else repeats,
+            "confidence": None if math.isnan(confidence) else confidence,
+            "answer_tokens": None if tokens == UNKNOWN else tokens,
+        }
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> CueTable:
         """Select traces by index, in the order given."""
@@ -163,12 +224,37 @@ class CueTable:
             scores=self.scores[cues],
             correct=self.correct[cues],
             agrees=self.agrees[cues],
+            looks=None if self.looks is None else self.looks.take(cues),
+            strata={name: [v[row] for row in picked] for name, v in self.strata.items()},
         )
+
+    def with_scores(self, scores: NDArray[np.float32]) -> CueTable:
+        """Give the same traces under other scores, float32[n_cues]."""
+        return replace(self, scores=np.asarray(scores, dtype=np.float32))
 
 
 def as_table(traces: CueTable | Iterable[Trace]) -> CueTable:
     """Accept either form of a data set."""
     return traces if isinstance(traces, CueTable) else CueTable.from_traces(traces)
+
+
+def _look(cue: CueEvent) -> tuple[int, float, int]:
+    return (
+        UNKNOWN if cue.repeats is None else cue.repeats,
+        math.nan if cue.confidence is None else cue.confidence,
+        UNKNOWN if cue.answer_tokens is None else cue.answer_tokens,
+    )
+
+
+def _looks(rows: list[tuple[int, float, int]]) -> Looks | None:
+    if all(row[0] == row[2] == UNKNOWN and math.isnan(row[1]) for row in rows):
+        return None
+    repeats, confidences, tokens = zip(*rows, strict=True)
+    return Looks(
+        np.array(repeats, dtype=np.int32),
+        np.array(confidences, dtype=np.float32),
+        np.array(tokens, dtype=np.int32),
+    )
 
 
 def _encode(label: bool | None) -> int:

@@ -20,6 +20,12 @@ class CueEvent:
         Whether the answer forced here equals the gold answer; None where no gold is known.
     agrees
         Whether the answer forced here equals the full trace's answer; None where not collected.
+    repeats
+        How many cues directly before hold the same forced answer; None where not collected.
+    confidence
+        Geometric mean of the forced answer's token probabilities, in [0, 1]; None likewise.
+    answer_tokens
+        Length of the forced answer; None likewise.
 
     """
 
@@ -27,6 +33,9 @@ class CueEvent:
     score: float
     correct: bool | None = None
     agrees: bool | None = None
+    repeats: int | None = None
+    confidence: float | None = None
+    answer_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,8 @@ class Trace:
         Whether the full trace's own answer is right; None where no gold is known.
     cues
         Events by increasing position; may be empty (such a trace is never stopped).
+    level, category
+        Difficulty and kind of the problem, where the data set names them.
 
     """
 
@@ -53,3 +64,5 @@ class Trace:
     tokens: int
     full_correct: bool | None
     cues: tuple[CueEvent, ...]
+    level: int | None = None
+    category: str | None = None

@@ -106,7 +106,8 @@ class Artifact:
         check_target(target)
         contents = {name: dump_tensors(arrays) for name, arrays in self._arrays().items()}
         hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-        written = self.manifest.model_copy(update={"files": hashes})
+        changes = {"schema_version": SCHEMA_VERSION, "files": hashes}
+        written = self.manifest.model_copy(update=changes)
         contents[MANIFEST] = card.dump(written)
         for name, data in contents.items():
             limit = MAX_MANIFEST_BYTES if name == MANIFEST else MAX_TENSOR_BYTES
@@ -233,7 +234,7 @@ def read_manifest(folder: str | Path) -> Manifest:
             f"({fields.get('stopper_version', 'version unknown')}). "
             "Upgrade with `pip install --upgrade stopper`"
         )
-    if version < SCHEMA_VERSION:
+    if version < 1:
         raise ArtifactError(
             f"{path}: schema {version} is no longer read (this is {SCHEMA_VERSION}). "
             "Make it again with `stopper train` and `stopper calibrate`"

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
+from calibration.profile import Profile
 from probes.provenance import Closing, ModelFingerprint
 from probes.spec import ProbeSpec
 from probes.validation import Count, Positive, Real, Record, Sha256, Text
 from stopper.cues import CueSpec
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 Share = Annotated[float, Field(strict=True, gt=0.0, lt=1.0)]
 
@@ -40,6 +41,9 @@ class CalibrationRecord(Record):
         The statement to print.
     rollouts
         Most traces of one prompt.
+    rule, parameters
+        Name of the stopping rule in :mod:`calibration.rules` and what it was fitted to;
+        "level" is the plain threshold.
 
     """
 
@@ -53,6 +57,8 @@ class CalibrationRecord(Record):
     threshold: Real
     promise: Text
     rollouts: Positive = 1
+    rule: Text = "level"
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -65,10 +71,12 @@ class Manifest(Record):
     """Everything in an artifact that is not an array.
 
     ``probe``, ``cues``, ``model`` and ``closing`` are None in an artifact made from a user's own
-    scores; ``calibration`` is None until ``stopper calibrate`` has run.
+    scores; ``calibration`` is None until ``stopper calibrate`` has run. ``comparer`` names how
+    answers were compared, ``libraries`` the versions it was made with, ``engine`` what served the
+    traces, ``profile`` what the calibration traffic looked like. Schema 1 had none of these.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     created: AwareDatetime
     expires: AwareDatetime | None = None
     stopper_version: Text
@@ -80,6 +88,10 @@ class Manifest(Record):
     calibration: CalibrationRecord | None = None
     training: dict[str, JsonValue] = Field(default_factory=dict)
     files: dict[str, Sha256] = Field(default_factory=dict)
+    comparer: Text = "auto"
+    libraries: dict[str, Text] = Field(default_factory=dict)
+    engine: dict[str, Text | None] = Field(default_factory=dict)
+    profile: Profile | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -57,8 +57,20 @@ class SeenCue:
 
 
 @dataclass(frozen=True, slots=True)
+class Forced:
+    """An answer forced at a cue, and the mean log-probability of its tokens where known."""
+
+    token_ids: list[int]
+    logprob: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Generated:
-    """One finished request. `cues` is filled where the engine keeps hidden states."""
+    """One finished request.
+
+    `cues` is filled where the engine keeps hidden states; `logprob`, the mean over the output
+    tokens, where it was asked for.
+    """
 
     request_id: str
     prompt_ids: list[int]
@@ -67,6 +79,7 @@ class Generated:
     finish_reason: str
     thinking_tokens: int
     cues: tuple[SeenCue, ...] = ()
+    logprob: float | None = None
 
 
 def thinking_tokens(output_ids: Sequence[int], end_ids: Sequence[int]) -> int:
@@ -90,6 +103,7 @@ def generate(
         completion = output.outputs[0]
         prompt_ids = list(output.prompt_token_ids or ())
         output_ids = list(completion.token_ids)
+        total = completion.cumulative_logprob
         results.append(
             Generated(
                 request_id=output.request_id,
@@ -98,6 +112,7 @@ def generate(
                 text=completion.text,
                 finish_reason=str(completion.finish_reason),
                 thinking_tokens=thinking_tokens(output_ids, end_ids),
+                logprob=None if total is None or not output_ids else total / len(output_ids),
                 cues=tuple(
                     SeenCue(position - len(prompt_ids) + 1, label, score, hidden)
                     for position, label, score, hidden in seen.get(output.request_id, ())
@@ -128,7 +143,7 @@ def outer_id(request_id: str) -> str:
 
 def force_answers(
     llm: LLM, traces: Sequence[Generated], closing: Closing, sampling: Sampling
-) -> list[list[list[int]]]:
+) -> list[list[Forced]]:
     """Close every trace at each of its cues and let the model answer.
 
     Token ids are spliced, never decoded and encoded again. The cues of a trace go in order of
@@ -136,7 +151,7 @@ def force_answers(
 
     Returns
     -------
-    Per trace, per cue: the token ids generated after the closing.
+    Per trace, per cue: what was generated after the closing.
 
     """
     tail = [*closing.end_ids, *closing.answer_prompt_ids]
@@ -145,8 +160,12 @@ def force_answers(
         for cue in trace.cues:
             prompts.append([*trace.prompt_ids, *trace.output_ids[: cue.position], *tail])
             name = f"forced/{number}/{cue.position}"
-            params.append(
-                sampling.params(name, 0, temperature=0.0, max_tokens=closing.max_answer_tokens)
-            )
+            longest = closing.max_answer_tokens
+            changes = {"temperature": 0.0, "max_tokens": longest, "logprobs": 0}
+            params.append(sampling.params(name, 0, **changes))
     answered = iter(generate(llm, prompts, params, closing.end_ids) if prompts else ())
-    return [[next(answered).output_ids for _ in trace.cues] for trace in traces]
+    found = []
+    for trace in traces:
+        answers = (next(answered) for _ in trace.cues)
+        found.append([Forced(answer.output_ids, answer.logprob) for answer in answers])
+    return found

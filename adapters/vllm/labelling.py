@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from adapters.vllm.generation import Generated
+from adapters.vllm.generation import Forced, Generated
 from adapters.vllm.prompts import Prompt
 from calibration.answers import extract_answer, extract_forced, same_answer
 from calibration.records import CueRecord, TraceRecord
@@ -27,7 +27,7 @@ def record(
     trace_id: str,
     prompt: Prompt,
     trace: Generated,
-    forced: Sequence[list[int]],
+    forced: Sequence[Forced],
     closing: Closing,
     labels: Sequence[str],
     tokenizer: Any,
@@ -38,7 +38,7 @@ def record(
     Parameters
     ----------
     forced
-        Per cue, the token ids generated after the closing.
+        Per cue, what was generated after the closing.
     labels
         The automaton's cue names; code i is `labels[i - 1]`.
     width
@@ -47,18 +47,19 @@ def record(
     """
     answer = answer_of(trace, tokenizer)
     cues = []
-    for cue, ids in zip(trace.cues, forced, strict=True):
-        text = tokenizer.decode(ids, skip_special_tokens=True)
+    for cue, answered in zip(trace.cues, forced, strict=True):
+        text = tokenizer.decode(answered.token_ids, skip_special_tokens=True)
         short = extract_forced(text, closing.answer_prompt)
         known = prompt.answer is not None
         cues.append(
             CueRecord(
                 position=cue.position,
                 label=labels[cue.label - 1],
-                forced_ids=ids,
+                forced_ids=answered.token_ids,
                 forced_answer=short,
                 correct=same_answer(short, prompt.answer) if known else None,
                 agrees=same_answer(short, answer),
+                forced_logprob=answered.logprob,
             )
         )
     hidden = [cue.hidden for cue in trace.cues]
@@ -76,4 +77,5 @@ def record(
         finish_reason=trace.finish_reason,
         cues=cues,
         hidden=np.stack(hidden) if hidden else np.zeros((0, width), np.float32),
+        category=prompt.category,
     )

@@ -26,8 +26,8 @@ class Prompt(BaseModel):
         The prompt's identity over rollouts and splits; a hash of its text where missing.
     answer
         Gold answer, if known. Loss `disagree` needs none.
-    level
-        Difficulty, if the data set names one.
+    level, category
+        Difficulty and kind of problem, if the data set names them.
 
     """
 
@@ -39,6 +39,7 @@ class Prompt(BaseModel):
     group: str = ""
     answer: str | None = None
     level: int | None = None
+    category: str | None = None
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:

@@ -10,7 +10,7 @@ from engine_simulator import END, THINK, ids, tokenizer
 from makers import HIDDEN, closing
 
 from adapters.vllm.collect import Markers, encode, parse_layers
-from adapters.vllm.generation import Generated, SeenCue, outer_id, thinking_tokens
+from adapters.vllm.generation import Forced, Generated, SeenCue, outer_id, thinking_tokens
 from adapters.vllm.labelling import answer_of, record
 from adapters.vllm.prompts import Prompt
 from probes.provenance import Closing
@@ -98,7 +98,8 @@ def generated(output: list[int], *positions: int, finish: str = "stop") -> Gener
 def label(trace: Generated, forced: list[list[int]], answer: str | None = "7", **closing_: Any):  # type: ignore
     ending = closing().model_copy(update={"answer_prompt": "\\boxed{", **closing_})
     prompt = Prompt(id="p", prompt="3+4", group="g", answer=answer, level=2)
-    return record("p/0", prompt, trace, forced, ending, ("hmm", "wait"), Coder(), HIDDEN)
+    answers = [Forced(ids, -0.5) for ids in forced]
+    return record("p/0", prompt, trace, answers, ending, ("hmm", "wait"), Coder(), HIDDEN)
 
 
 def test_cues_are_labelled_by_the_gold_and_by_the_traces_own_answer() -> None:

@@ -160,7 +160,7 @@ def test_a_manifest_nested_too_deeply(folder: Path) -> None:
 
 
 def test_a_newer_schema_says_upgrade_whatever_else_it_holds(folder: Path) -> None:
-    text = '{"schema_version": 2, "stopper_version": "3.1.4", "novelty": [1]}'
+    text = '{"schema_version": 3, "stopper_version": "3.1.4", "novelty": [1]}'
     (folder / "manifest.json").write_text(text)
     refused(folder, "made by a newer stopper (3.1.4)", "pip install --upgrade stopper")
 

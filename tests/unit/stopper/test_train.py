@@ -231,7 +231,7 @@ def test_inspect_as_json(tmp_path: Path, capsys: Capture) -> None:
     makers.artifact().save(tmp_path / "a")
     assert run("inspect", tmp_path / "a", "--json") == 0
     fields = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
-    assert fields["schema_version"] == 1
+    assert fields["schema_version"] == 2
     assert fields["expired"] is False
     assert fields["thresholds"]["0.01"] == "Infinity"
     assert fields["thresholds"]["0.1"] == pytest.approx(fields["calibration"]["threshold"])
