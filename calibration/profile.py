@@ -50,8 +50,9 @@ class Histogram(Record):
         numbers = np.asarray(values, dtype=np.float64)
         inner = np.linspace(0.0, 1.0, bins + 1)[1:-1]
         # Observed values as edges: a quantile between two integers would move with rounding.
-        edges = np.unique(np.quantile(numbers, inner, method="higher")) if numbers.size else []
-        return cls.of(numbers, edges)
+        if not numbers.size:
+            return cls.of(numbers, ())
+        return cls.of(numbers, np.unique(np.quantile(numbers, inner, method="higher")))
 
 
 class Profile(Record):
