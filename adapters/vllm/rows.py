@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+Rows: TypeAlias = torch.Tensor | npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +35,33 @@ class StepRows:
     sources
         Per probed layer float [*, hidden_size]; row r of the step is `source[index[r]]`.
     index
-        int64 [rows] into every source.
+        Integer [rows] into every source.
+
+    Notes
+    -----
+    Where the engine computes on the CPU, the three are numpy arrays: a small numpy operation costs
+    a third of a small torch one, and a step is short.
 
     """
 
     request_ids: Sequence[str]
     counts: list[int] | None
     live: npt.NDArray[np.bool_] | None
-    tokens: torch.Tensor
-    positions: torch.Tensor
+    tokens: Rows
+    positions: Rows
     sources: Sequence[torch.Tensor]
-    index: torch.Tensor
+    index: Rows
 
     def hidden_row(self, row: int) -> npt.NDArray[np.float32]:
         """Return float32 [input_dim] of one row, on the host."""
-        at = self.index[row]
+        at = int(self.index[row])
         parts = [source[at].to("cpu", torch.float32).numpy() for source in self.sources]
         return np.concatenate(parts) if len(parts) > 1 else parts[0].copy()
 
     def hidden_rows(self, rows: torch.Tensor | None) -> torch.Tensor:
         """Return [rows, input_dim] on the device; None takes all rows."""
-        index = self.index if rows is None else self.index[rows]
+        every = torch.as_tensor(self.index)
+        index = every if rows is None else every[rows]
         parts = [source[index] for source in self.sources]
         return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
@@ -77,19 +85,21 @@ def v1_rows(runner: Any, state: Any, layers: Sequence[int], num_layers: int) -> 
     """
     count = runner.input_batch.num_reqs
     drafts = state.spec_decode_metadata
-    if drafts is None:
-        counts = None
-        index = runner.query_start_loc.gpu[1 : count + 1] - 1
-    else:
-        counts = [1 + number for number in drafts.num_draft_tokens]
-        index = drafts.logits_indices
+    counts = None if drafts is None else [1 + number for number in drafts.num_draft_tokens]
+    starts, fed, places = runner.query_start_loc.gpu, runner.input_ids.gpu, runner.positions
+    index = None if drafts is None else drafts.logits_indices
+    if fed.device.type == "cpu":
+        starts, fed, places = starts.numpy(), fed.numpy(), places.numpy()
+        index = None if index is None else index.numpy()
+    if index is None:
+        index = starts[1 : count + 1] - 1
     discarded = runner.discard_request_mask.np[:count]
     return StepRows(
         request_ids=runner.input_batch.req_ids,
         counts=counts,
         live=~discarded if discarded.any() else None,
-        tokens=runner.input_ids.gpu[index],
-        positions=runner.positions[index],
+        tokens=fed[index],
+        positions=places[index],
         sources=pick_sources(layers, num_layers, state.hidden_states, state.aux_hidden_states),
         index=index,
     )

@@ -110,7 +110,7 @@ class HostWatch:
         forced = self._tracker.step(tracked, rows.hidden_row, self._failed)
         if not forced:
             return None
-        pairs = torch.tensor(forced, dtype=torch.int64, device=rows.tokens.device)
+        pairs = torch.tensor(forced, dtype=torch.int64, device=rows.sources[0].device)
         return Forced(pairs[:, 0], pairs[:, 1])
 
     def _tracked(self, rows: StepRows) -> list[tuple[int, TrackedRequest, int, int]]:
@@ -233,7 +233,8 @@ class DeviceWatch:
         if not self._slots:
             return None
         slots = self._device_slots(rows)
-        tokens, positions = rows.tokens.long(), rows.positions.long()
+        tokens = torch.as_tensor(rows.tokens).long()
+        positions = torch.as_tensor(rows.positions).long()
         if rows.counts is None:
             hidden = rows.hidden_rows(None)
             mask, force = self._tracker.step(slots, tokens, positions, hidden)
