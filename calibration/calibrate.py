@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -68,6 +67,32 @@ class Calibration:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """All that a threshold rule's calibration needs of its traces, however many they were.
+
+    Attributes
+    ----------
+    worst_scores, good_scores, bad_scores
+        As in :class:`Calibration`.
+    group_sizes
+        int64[n_units], traces of each group, in any order.
+    n_traces
+        Their sum.
+    """
+
+    worst_scores: NDArray[np.float32]
+    good_scores: NDArray[np.float32]
+    bad_scores: NDArray[np.float32]
+    group_sizes: NDArray[np.int64]
+    n_traces: int
+
+    @property
+    def n_cues(self) -> int:
+        """Cues of both classes."""
+        return len(self.good_scores) + len(self.bad_scores)
+
+
 def calibrate(
     traces: CueTable | Iterable[Trace],
     loss: str,
@@ -101,32 +126,75 @@ def calibrate(
         When there is no cue at all, all cues are of one class, a label is missing or an argument
         is out of its range.
     """
+    check_names(method, rollouts)
+    table = as_table(traces)
+    require_traces(len(table), table.n_groups, table.n_cues, method, alpha, confidence, source)
+    bad = bad_cues(table, loss)
+    evidence = Evidence(
+        worst_scores=np.sort(worst_bad_scores(table, loss, rollouts)),
+        good_scores=np.sort(table.scores[~bad]),
+        bad_scores=np.sort(table.scores[bad]),
+        group_sizes=np.bincount(table.group_codes),
+        n_traces=len(table),
+    )
+    return conclude(evidence, loss, alpha, method, confidence, rollouts, allow_one_class, source)
+
+
+def check_names(method: str, rollouts: str) -> None:
+    """Refuse a method or a way to count rollouts that there is not; the error lists the choices."""
     if method not in CALIBRATION_METHODS:
         choices = ", ".join(CALIBRATION_METHODS)
         raise InputError(f"method {method!r} is unknown; choose one of {choices}.")
     if rollouts not in ROLLOUTS:
         raise InputError(f"rollouts {rollouts!r} is unknown; choose one of {', '.join(ROLLOUTS)}.")
-    table = as_table(traces)
-    sizes = Counter(table.groups)
+
+
+def require_traces(
+    n_traces: int,
+    n_units: int,
+    n_cues: int,
+    method: str,
+    alpha: float,
+    confidence: float,
+    source: str,
+) -> None:
+    """Refuse too few groups for the promise, and traces without a single cue."""
     if method in METHODS:
-        require_units(len(sizes), method, alpha, confidence)
-    if table.n_cues == 0:
+        require_units(n_units, method, alpha, confidence)
+    if n_cues == 0:
         raise InputError(
-            f"{source}: none of the {len(table)} traces has a cue, so that nothing could ever be "
+            f"{source}: none of the {n_traces} traces has a cue, so that nothing could ever be "
             "stopped; check the cue words (or the interval) against what the model writes."
         )
-    bad = bad_cues(table, loss)
-    notes = [*_class_notes(bad, loss, source, allow_one_class), *_rollout_notes(sizes, rollouts)]
-    good_scores, bad_scores = np.sort(table.scores[~bad]), np.sort(table.scores[bad])
-    worst = np.sort(worst_bad_scores(table, loss, rollouts))
+
+
+def conclude(
+    evidence: Evidence,
+    loss: str,
+    alpha: float,
+    method: str = "ltt",
+    confidence: float = DEFAULT_CONFIDENCE,
+    rollouts: str = "one",
+    allow_one_class: bool = False,
+    source: str = "the calibration traces",
+) -> Calibration:
+    """Choose the threshold; arguments and errors as in :func:`calibrate`."""
+    sizes, n_units = evidence.group_sizes, len(evidence.group_sizes)
+    n_bad = len(evidence.bad_scores)
+    check_names(method, rollouts)
+    require_traces(evidence.n_traces, n_units, evidence.n_cues, method, alpha, confidence, source)
+    notes = [
+        *_class_notes(n_bad, evidence.n_cues, loss, source, allow_one_class),
+        *_rollout_notes(sizes, rollouts),
+    ]
     if method == "lynx":
-        limit = lynx_threshold(good_scores, bad_scores, alpha)
+        limit = lynx_threshold(evidence.good_scores, evidence.bad_scores, alpha)
         sentence = _lynx_sentence(loss, alpha)
         if limit == np.inf:
-            notes.append(f"too few bad cues ({len(bad_scores)}) for delta {alpha:g}: never stops")
+            notes.append(f"too few bad cues ({n_bad}) for delta {alpha:g}: never stops")
     else:
-        limit = threshold(worst, alpha, method, confidence)
-        sentence = promise(loss, alpha, method, confidence, len(sizes))
+        limit = threshold(evidence.worst_scores, alpha, method, confidence)
+        sentence = promise(loss, alpha, method, confidence, n_units)
         if limit == -np.inf:
             notes.append("bad stops are so rare here that the rule stops at the first cue")
     return Calibration(
@@ -136,29 +204,29 @@ def calibrate(
         confidence=confidence if method == "ltt" else None,
         threshold=limit,
         promise=sentence,
-        worst_scores=worst,
-        good_scores=good_scores,
-        bad_scores=bad_scores,
-        n_units=len(sizes),
-        n_traces=len(table),
-        n_cues=table.n_cues,
-        rollouts=max(sizes.values()),
+        worst_scores=evidence.worst_scores,
+        good_scores=evidence.good_scores,
+        bad_scores=evidence.bad_scores,
+        n_units=n_units,
+        n_traces=evidence.n_traces,
+        n_cues=evidence.n_cues,
+        rollouts=int(sizes.max()),
         notes=tuple(notes),
     )
 
 
 def _class_notes(
-    bad: NDArray[np.bool_], loss: str, source: str, allow_one_class: bool
+    n_bad: int, n_cues: int, loss: str, source: str, allow_one_class: bool
 ) -> list[str]:
-    if bad.any() and not bad.all():
+    if 0 < n_bad < n_cues:
         return []
-    kind = "bad" if bad.all() else "good"
+    kind = "bad" if n_bad else "good"
     outcome = (
         "only scores above nearly all of these would stop"
-        if bad.all()
+        if n_bad
         else "every trace would be stopped at its first cue"
     )
-    found = f"all {len(bad)} cues are {kind} under the loss '{loss}': {outcome}"
+    found = f"all {n_cues} cues are {kind} under the loss '{loss}': {outcome}"
     if not allow_one_class:
         raise InputError(
             f"{source}: {found}. One class only usually means wrong labels or the wrong loss; if "
@@ -167,8 +235,8 @@ def _class_notes(
     return [found]
 
 
-def _rollout_notes(sizes: Counter[str], rollouts: str) -> list[str]:
-    repeated = sum(size > 1 for size in sizes.values())
+def _rollout_notes(sizes: NDArray[np.int64], rollouts: str) -> list[str]:
+    repeated = int((sizes > 1).sum())
     if not repeated:
         return []
     how = "one drawn rollout stands for each" if rollouts == "one" else "each counts by its worst"

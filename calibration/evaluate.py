@@ -187,15 +187,14 @@ def effective_n(badly: NDArray[np.bool_], table: CueTable) -> float:
     groups.
     """
     n = len(table)
-    groups = {group: index for index, group in enumerate(dict.fromkeys(table.groups))}
-    if len(groups) == n:
+    groups = table.n_groups
+    if groups == n:
         return float(n)
     share = float(badly.mean())
     if share in (0.0, 1.0):
-        return float(len(groups))
-    members = np.fromiter((groups[group] for group in table.groups), dtype=np.int64, count=n)
-    sums = np.bincount(members, weights=badly - share)
-    correction = len(groups) / max(1, len(groups) - 1)
+        return float(groups)
+    sums = np.bincount(table.group_codes, weights=badly - share)
+    correction = groups / max(1, groups - 1)
     variance = correction * float((sums**2).sum()) / n**2
     return float(n) if variance <= 0 else min(float(n), share * (1 - share) / variance)
 

@@ -10,15 +10,20 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.strings import Strings, first_appearance
 from probes.errors import InputError
 from probes.events import CueEvent, Trace
 
 UNKNOWN, NO, YES = -1, 0, 1
+
+#: Traces held as Python objects at a time where there are more than that.
+BATCH = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +118,14 @@ class CueTable:
         return len(self.scores)
 
     @cached_property
+    def group_codes(self) -> NDArray[np.int64]:
+        """int64[n_traces], each trace's group as a number, counted by first appearance."""
+        return first_appearance(self.groups)
+
+    @cached_property
     def n_groups(self) -> int:
         """Distinct groups: the requests that the traces are worth."""
-        return len(set(self.groups))
+        return int(self.group_codes.max()) + 1 if len(self) else 0
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
@@ -124,7 +134,50 @@ class CueTable:
 
     @classmethod
     def from_traces(cls, traces: Iterable[Trace]) -> CueTable:
-        """Turn traces into columns, one pass, nothing kept of the objects."""
+        """Turn traces into columns, one pass; at most :data:`BATCH` objects are held at a time."""
+        return cls.concatenate(list(cls.batches(traces)))
+
+    @classmethod
+    def batches(cls, traces: Iterable[Trace], size: int = BATCH) -> Iterator[CueTable]:
+        """Turn traces into tables of `size` traces; the last is smaller."""
+        source = iter(traces)
+        while batch := list(islice(source, size)):
+            yield cls._of(batch)
+
+    @classmethod
+    def concatenate(cls, tables: Sequence[CueTable]) -> CueTable:
+        """Put tables one after another; the names of more than one are held as :class:`Strings`."""
+        if not tables:
+            return cls._of([])
+        if len(tables) == 1:
+            return tables[0]
+        lengths = [np.diff(table.offsets) for table in tables]
+        offsets = np.concatenate([np.zeros(1, dtype=np.int64), *lengths])
+        names = dict.fromkeys(name for table in tables for name in table.strata)
+        looks = None
+        if any(table.looks is not None for table in tables):
+            parts = [table.looks or _unknown_looks(table.n_cues) for table in tables]
+            looks = Looks(
+                np.concatenate([part.repeats for part in parts]),
+                np.concatenate([part.confidences for part in parts]),
+                np.concatenate([part.tokens for part in parts]),
+            )
+        return cls(
+            trace_ids=Strings.concatenate([table.trace_ids for table in tables]),
+            groups=Strings.concatenate([table.groups for table in tables]),
+            tokens=np.concatenate([table.tokens for table in tables]),
+            full_correct=np.concatenate([table.full_correct for table in tables]),
+            offsets=np.cumsum(offsets, out=offsets),
+            positions=np.concatenate([table.positions for table in tables]),
+            scores=np.concatenate([table.scores for table in tables]),
+            correct=np.concatenate([table.correct for table in tables]),
+            agrees=np.concatenate([table.agrees for table in tables]),
+            looks=looks,
+            strata={name: _strata(name, tables) for name in names},
+        )
+
+    @classmethod
+    def _of(cls, traces: Sequence[Trace]) -> CueTable:
         ids: list[str] = []
         groups: list[str] = []
         tokens: list[int] = []
@@ -215,8 +268,8 @@ class CueTable:
         # Each picked trace's cues are consecutive: its first cue plus 0, 1, 2, ...
         cues = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][picked] - offsets[:-1], lengths)
         return CueTable(
-            trace_ids=[self.trace_ids[row] for row in picked],
-            groups=[self.groups[row] for row in picked],
+            trace_ids=_pick(self.trace_ids, picked),
+            groups=_pick(self.groups, picked),
             tokens=self.tokens[picked],
             full_correct=self.full_correct[picked],
             offsets=offsets,
@@ -236,6 +289,27 @@ class CueTable:
 def as_table(traces: CueTable | Iterable[Trace]) -> CueTable:
     """Accept either form of a data set."""
     return traces if isinstance(traces, CueTable) else CueTable.from_traces(traces)
+
+
+def _pick(values: Sequence[str], rows: NDArray[np.int64]) -> Sequence[str]:
+    return values.take(rows) if isinstance(values, Strings) else [values[row] for row in rows]
+
+
+def _strata(name: str, tables: Sequence[CueTable]) -> list[str | None]:
+    known: dict[str | None, str | None] = {}  # one object for each value, however often it occurs
+    return [
+        known.setdefault(value, value)
+        for table in tables
+        for value in table.strata.get(name, [None] * len(table))
+    ]
+
+
+def _unknown_looks(n_cues: int) -> Looks:
+    return Looks(
+        np.full(n_cues, UNKNOWN, dtype=np.int32),
+        np.full(n_cues, np.nan, dtype=np.float32),
+        np.full(n_cues, UNKNOWN, dtype=np.int32),
+    )
 
 
 def _look(cue: CueEvent) -> tuple[int, float, int]:

@@ -7,13 +7,13 @@ without one): at every threshold from x_i on, trace i is not stopped badly.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.losses import bad_cues
+from calibration.strings import digests
 from calibration.table import CueTable, as_table
 from probes.errors import InputError
 from probes.events import Trace
@@ -52,9 +52,11 @@ def worst_bad_scores(
     """
     table = as_table(traces)
     flat = worst_bad_scores_flat(table.scores, bad_cues(table, loss), table.offsets)
-    if table.n_groups == len(table) and rollouts in ROLLOUTS:
+    if rollouts not in ROLLOUTS:
+        raise InputError(f"rollouts {rollouts!r} is unknown; choose one of {', '.join(ROLLOUTS)}.")
+    if table.n_groups == len(table):
         return flat
-    return reduce_rollouts(flat, table.trace_ids, table.groups, rollouts)
+    return reduce_rollouts(flat, digests(table.trace_ids), table.group_codes, rollouts)
 
 
 def worst_bad_scores_flat(
@@ -134,33 +136,38 @@ def _running_maximum(keys: NDArray[np.int64], longest: int) -> NDArray[np.int64]
 
 
 def reduce_rollouts(
-    worst: NDArray[np.float32], trace_ids: Sequence[str], groups: Sequence[str], rollouts: str
+    worst: NDArray[np.float32],
+    names: NDArray[np.uint64],
+    groups: NDArray[np.int64],
+    rollouts: str,
 ) -> NDArray[np.float32]:
-    """Reduce x_i per trace to x_i per group; see :func:`worst_bad_scores`."""
-    if rollouts not in ROLLOUTS:
-        raise InputError(f"rollouts {rollouts!r} is unknown; choose one of {', '.join(ROLLOUTS)}.")
+    """Reduce x_i per trace to x_i per group.
+
+    Parameters
+    ----------
+    worst
+        float32[n_traces].
+    names
+        uint64[n_traces, 2], the traces' :func:`calibration.strings.digests`.
+    groups
+        int64[n_traces], each trace's group, one of ``0 ... n_groups - 1``.
+    rollouts
+        See :func:`worst_bad_scores`.
+
+    Returns
+    -------
+    float32[n_groups]
+    """
     if rollouts == "one":
-        return worst[drawn_rollouts(trace_ids, groups)]
-    index = {group: unit for unit, group in enumerate(dict.fromkeys(groups))}
-    units = np.fromiter((index[group] for group in groups), dtype=np.int64, count=len(groups))
-    reduced = np.full(len(index), -np.inf, dtype=np.float32)
-    np.maximum.at(reduced, units, worst)
+        return worst[drawn_rollouts(names, groups)]
+    reduced = np.full(int(groups.max()) + 1, -np.inf, dtype=np.float32)
+    np.maximum.at(reduced, groups, worst)
     return reduced
 
 
-def drawn_rollouts(trace_ids: Sequence[str], groups: Sequence[str]) -> NDArray[np.int64]:
-    """Draw one row per group by the hash of its trace_id; int64[n_groups], by first appearance."""
-    if len(set(groups)) == len(groups):
-        return np.arange(len(groups), dtype=np.int64)
-    members: dict[str, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
-    drawn = [
-        rows[0] if len(rows) == 1 else min(rows, key=lambda row: (_digest(trace_ids[row]), row))
-        for rows in members.values()
-    ]
-    return np.array(drawn, dtype=np.int64)
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8")).digest()
+def drawn_rollouts(names: NDArray[np.uint64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Draw one row per group, the one whose name has the smallest hash; int64[n_groups]."""
+    # By group, then by hash; equal hashes (one name twice) keep their order.
+    order = np.lexsort((names[:, 1], names[:, 0], groups))
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    return np.asarray(order[starts], dtype=np.int64)
