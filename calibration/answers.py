@@ -1,9 +1,10 @@
-r"""Answers: taken out of model output, and compared.
+r"""Answers: taken out of model output, and compared, as the comparer `auto` does.
 
-Extraction reads the last ``\boxed{...}`` with balanced braces. Equality asks, cheapest first: the
-same string after normalisation; the same choice letter; the same word; the same number; and only
-then ``math-verify`` (symbolic equality). A request is labelled thousands of times, so that the
-cheap steps carry nearly all of the load and sympy is imported only when it is needed.
+Others are in :mod:`calibration.comparers`. Extraction reads the last ``\boxed{...}`` with balanced
+braces. Equality asks, cheapest first: the same string after normalisation; the same choice letter;
+the same word; the same number; and only then ``math-verify`` (symbolic equality). A request is
+labelled thousands of times, so that the cheap steps carry nearly all of the load and sympy is
+imported only when it is needed.
 
 ``math-verify`` guards itself with ``signal.alarm``, which raises off the main thread and cancels
 other people's alarms on it. Here it always runs without: expressions that could take sympy long
@@ -31,7 +32,7 @@ _LARGEST_EXPANSION = 20
 _SYMBOLS = {"pi": r"\pi", "infinity": r"\infty"}
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _LETTER = re.compile(r"\(?([A-J])\)?[.:]?|\(?([A-J])[).:]\s.*", re.DOTALL)
-_WORDS = re.compile(r"[^\W\d_]{2,}(?:[ '-][^\W\d_]+)*")
+WORDS = re.compile(r"[^\W\d_]{2,}(?:[ '-][^\W\d_]+)*")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _RATIO = re.compile(r"([+-]?\d+)/([+-]?\d+)")
 _FRAC = re.compile(r"([+-]?)\\frac\{([+-]?\d+)\}\{([+-]?\d+)\}")
@@ -102,14 +103,20 @@ def extract_forced(text: str, answer_prompt: str = r"\boxed{") -> str | None:
     >>> extract_forced(r"\frac{1}{2}}$. Done \boxed{3}")
     '\\frac{1}{2}'
     """
-    opened = None
-    for match in _BOXED.finditer(answer_prompt):
-        inside = answer_prompt[match.end() :]
-        opened = inside if _until_closed(inside) is None else None
+    opened = open_box(answer_prompt)
     if opened is None:
         return extract_answer(text)
     content = _until_closed(opened + text)
     return None if content is None else content.strip() or None
+
+
+def open_box(answer_prompt: str) -> str | None:
+    """Give what already stands in the box that a prompt leaves open; None if it leaves none."""
+    opened = None
+    for match in _BOXED.finditer(answer_prompt):
+        inside = answer_prompt[match.end() :]
+        opened = inside if _until_closed(inside) is None else None
+    return opened
 
 
 def same_answer(first: str | None, second: str | None) -> bool:
@@ -159,15 +166,15 @@ def _same(first: str, second: str) -> bool:
     letters = _letter(one), _letter(two)
     if all(letters):
         return letters[0] == letters[1]
-    if _WORDS.fullmatch(one) or _WORDS.fullmatch(two):
+    if WORDS.fullmatch(one) or WORDS.fullmatch(two):
         # math-verify reads a word as a product of letters, so that "no" would equal "on".
         return one.casefold() == two.casefold()
     numbers = _number(one), _number(two)
     if numbers[0] is not None and numbers[1] is not None:
         return _same_number(numbers[0], numbers[1])
-    if _costly(one) or _costly(two):
+    if costly(one) or costly(two):
         return False
-    return _same_symbolically(one, two)
+    return same_symbolically(one, two)
 
 
 def _until_closed(text: str) -> str | None:
@@ -213,7 +220,8 @@ def _same_number(one: Fraction, two: Fraction) -> bool:
     return abs(one - two) <= NUMBER_TOLERANCE * max(abs(one), abs(two))
 
 
-def _costly(text: str) -> bool:
+def costly(text: str) -> bool:
+    """Tell whether an expression could keep sympy busy for long."""
     if len(text) > _LONGEST_EXPRESSION or _TOWER.search(text):
         return True
     exponents = [*_EXPONENT.findall(text), *_FACTORIAL.findall(text)]
@@ -222,15 +230,16 @@ def _costly(text: str) -> bool:
     return any(int(digits) > _LARGEST_EXPANSION for digits in _EXPANSION.findall(text))
 
 
-def _same_symbolically(one: str, two: str) -> bool:
+def same_symbolically(one: str, two: str, float_rounding: int = 4) -> bool:
+    """Ask math-verify about two normalised expressions; False for what it cannot parse."""
     parse, verify = _math_verify()
     try:
         parsed = [parse(f"${text}$", parsing_timeout=None) for text in (one, two)]
         if not all(parsed):
             return False
         # math-verify treats gold and answer differently; ours is an equality, so either may pass.
-        forth = verify(parsed[0], parsed[1], float_rounding=4, timeout_seconds=None)
-        return bool(forth or verify(parsed[1], parsed[0], float_rounding=4, timeout_seconds=None))
+        how = {"float_rounding": float_rounding, "timeout_seconds": None}
+        return bool(verify(*parsed, **how) or verify(*reversed(parsed), **how))
     except Exception:  # sympy may raise anything on odd input, which then equals nothing else
         return False
 

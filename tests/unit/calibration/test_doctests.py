@@ -4,7 +4,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["answers", "evaluate", "risk"])
+@pytest.mark.parametrize("name", ["answers", "equality", "evaluate", "extraction", "risk"])
 def test_examples_in_docstrings_are_true(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"calibration.{name}"))
     assert result.attempted > 0
