@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 
 from probes.errors import InputError
 
+#: Beside a split's groups an artifact keeps its prompts (:mod:`calibration.prompts`) under the
+#: split's name and this.
+PROMPTS = ".prompts"
+
 #: Shares used by the commands when none are given: the probe is fitted on the first, shaped and
 #: selected on the second, calibrated on the third, judged on the fourth.
 DEFAULT_FRACTIONS: Mapping[str, float] = {
@@ -101,7 +105,11 @@ def leaked_groups(groups: Iterable[str], used: NDArray[np.uint64]) -> list[str]:
     return [group for group in dict.fromkeys(groups) if group_hash(group) in known]
 
 
-def require_disjoint(groups: Iterable[str], used: Mapping[str, NDArray[np.uint64]]) -> None:
+def require_disjoint(
+    groups: Iterable[str],
+    used: Mapping[str, NDArray[np.uint64]],
+    remedy: str = "Collect traces of other prompts, or leave these groups out",
+) -> None:
     """Refuse groups that an earlier step has seen.
 
     Parameters
@@ -110,6 +118,8 @@ def require_disjoint(groups: Iterable[str], used: Mapping[str, NDArray[np.uint64
         The groups about to be used.
     used
         Split name to the fingerprints used there (an artifact's ``splits.safetensors``).
+    remedy
+        Ends the error.
 
     Raises
     ------
@@ -123,8 +133,7 @@ def require_disjoint(groups: Iterable[str], used: Mapping[str, NDArray[np.uint64
             raise InputError(
                 f"{len(leaked)} of {len(groups)} groups were already used in the artifact's "
                 f"'{name}' split (for instance group {leaked[0]!r}): a threshold is only honest on "
-                "prompts that nothing was fitted to. Collect traces of other prompts, or leave "
-                "these groups out."
+                f"prompts that nothing was fitted to. {remedy}."
             )
 
 

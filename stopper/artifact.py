@@ -56,7 +56,8 @@ class Artifact:
         float32 [n], ascending: per calibration unit the highest score among its bad cues, -inf
         where it has none. None before calibration and for method "lynx".
     splits
-        uint64 hashes of the groups in each split, by its name; no group is in two.
+        uint64 hashes of the groups in each split, by its name, and of their prompts, by its name
+        and ".prompts"; no group and no prompt is in two.
     calibration_tensors
         Further arrays of a calibration method, by name.
 
@@ -134,7 +135,9 @@ class Artifact:
         }
 
     @classmethod
-    def load(cls, folder: str | Path, now: datetime | None = None) -> Artifact:
+    def load(
+        cls, folder: str | Path, now: datetime | None = None, allow_expired: bool = False
+    ) -> Artifact:
         """Read an artifact and verify all of it.
 
         Parameters
@@ -143,6 +146,8 @@ class Artifact:
             Where it lies.
         now
             Aware time to judge expiry at; the clock's by default.
+        allow_expired
+            For looking at an artifact or renewing it, never for serving it.
 
         Raises
         ------
@@ -153,11 +158,8 @@ class Artifact:
         """
         root = Path(folder)
         manifest = read_manifest(root)
-        if manifest.expired(now or datetime.now(UTC)):
-            raise ArtifactError(
-                f"{root / MANIFEST}: expired on {manifest.expires:%Y-%m-%d %H:%M %Z}; its promise "
-                "no longer holds. Calibrate again on fresh traces with `stopper calibrate`"
-            )
+        if not allow_expired and manifest.expired(now or datetime.now(UTC)):
+            raise ArtifactError(f"{root / MANIFEST}: {expiry(manifest, root)}")
         arrays = {name: _read_tensors(root, name, sha) for name, sha in manifest.files.items()}
         _check_presence(root, manifest, arrays)
         source = root / "probe.safetensors"
@@ -183,6 +185,17 @@ class Artifact:
             text = str(problem)
             where = "" if text.startswith(str(root)) else f"{source}: "
             raise ArtifactError(f"{where}{text}. {_AGAIN}") from None
+
+
+def expiry(manifest: Manifest, folder: str | Path) -> str:
+    """Say when a card expired and which command renews it."""
+    source = f"{folder} --traces NEW_TRACES"
+    if manifest.probe is None:
+        source = f"--scores NEW.jsonl --out {folder}"
+    return (
+        f"expired on {manifest.expires:%Y-%m-%d %H:%M %Z}; its promise no longer holds. Renew it "
+        f"on fresh traces: `stopper calibrate {source} --valid-days DAYS`"
+    )
 
 
 def check_target(folder: str | Path) -> None:

@@ -13,8 +13,10 @@ from pydantic import JsonValue
 from tqdm import tqdm
 
 from calibration.calibrate import Calibration
+from calibration.profile import profile_of
+from calibration.prompts import PromptIndex, prompt_index
 from calibration.report import Rule
-from calibration.splits import group_hash, group_hashes
+from calibration.splits import PROMPTS, group_hash, group_hashes
 from calibration.table import CueTable
 from calibration.traces import TraceDataset, TraceMeta, scored_traces
 from probes.errors import InputError
@@ -22,6 +24,7 @@ from probes.validation import parse
 from stopper import __version__
 from stopper.artifact import Artifact, CalibrationRecord, Manifest
 from stopper.cues import CueSpec
+from stopper.libraries import versions_used
 
 GOOD, BAD = "good_scores", "bad_scores"
 """Names of the per-class cue scores among an artifact's calibration tensors."""
@@ -29,6 +32,7 @@ GOOD, BAD = "good_scores", "bad_scores"
 FITTED = ("train", "select")
 CALIBRATED = "calibrate"
 TEST = "test"
+_OWN = (CALIBRATED, CALIBRATED + PROMPTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,19 +46,36 @@ class Chosen:
     used
         How many groups of the store an avoided split had used, by its name; they are not in the
         table unless the caller insisted.
-    sampling
-        How the store was sampled.
+    meta
+        What the store's traces share.
+    prompts
+        uint64[n], the hashes of the table's prompts.
+    notes
+        Remarks a person should read.
     """
 
     table: CueTable
     used: Mapping[str, int]
-    sampling: Mapping[str, JsonValue]
+    meta: TraceMeta
+    prompts: npt.NDArray[np.uint64]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sampling(self) -> Mapping[str, JsonValue]:
+        """How the store was sampled."""
+        return self.meta.sampling
 
 
 def choose_traces(
-    artifact: Artifact, folder: Path, avoid: Collection[str], insist: bool = False
+    artifact: Artifact,
+    folder: Path,
+    avoid: Collection[str],
+    insist: bool = False,
+    drop_leaked: bool = False,
 ) -> Chosen:
     """Score the traces of a store whose groups none of the splits in `avoid` has used.
+
+    A group of another name whose prompt one of them has used is a leak, and refused.
 
     Parameters
     ----------
@@ -65,13 +86,15 @@ def choose_traces(
     avoid
         Names of splits.
     insist
-        Take the used groups too.
+        Take the used groups, and those that leak, too.
+    drop_leaked
+        Leave out the groups that leak.
 
     Raises
     ------
     InputError
-        When the artifact has no probe, the store is of another model, cue spec or closing, or all
-        of its groups are used.
+        When the artifact has no probe, the store is of another model, cue spec or closing, all
+        of its groups are used, or some leak.
     """
     if artifact.probe is None:
         raise InputError(
@@ -80,10 +103,15 @@ def choose_traces(
         )
     dataset = TraceDataset(folder)
     require_same_setting(artifact, dataset.meta, folder)
-    groups = dataset.groups()
+    index = prompt_index(dataset)
+    groups = index.groups
     used = used_groups(artifact, groups, avoid)
-    taken = {group for group in groups if insist or group not in used}
+    leaked = leaked_groups(artifact, index, used, avoid)
+    if leaked and not (insist or drop_leaked):
+        raise InputError(leak_message(folder, leaked))
+    taken = {group for group in groups if insist or (group not in used and group not in leaked)}
     if not taken:
+        used |= leaked
         counts = ", ".join(f"{count} {name}" for name, count in _count(used).items())
         raise InputError(
             f"{folder}: all {len(used)} groups were used in making this artifact ({counts}); a "
@@ -92,7 +120,15 @@ def choose_traces(
         )
     scored = scored_traces(dataset, artifact.probe, taken)
     table = CueTable.from_traces(tqdm(scored, desc="scoring traces", unit="trace", leave=False))
-    return Chosen(table, _count(used), dataset.meta.sampling)
+    notes = [*unknown_prompts(artifact, avoid)]
+    ours, theirs = artifact.manifest.comparer, dataset.meta.comparer
+    if ours not in (None, theirs):
+        notes.append(f"answers in {folder} were compared by {theirs!r}, the artifact's by {ours!r}")
+    if leaked:
+        done = "WARNING: included" if insist else "left out"
+        counts = ", ".join(f"{count} {name}" for name, count in _count(leaked).items())
+        notes.append(f"{done} groups whose prompts the artifact used under other names: {counts}")
+    return Chosen(table, _count(used), dataset.meta, index.of(taken), tuple(notes))
 
 
 def used_groups(
@@ -105,6 +141,50 @@ def used_groups(
             known.update(dict.fromkeys(artifact.splits[name].tolist(), name))
     found = {group: known.get(group_hash(group)) for group in dict.fromkeys(groups)}
     return {group: name for group, name in found.items() if name is not None}
+
+
+def leaked_groups(
+    artifact: Artifact, index: PromptIndex, used: Mapping[str, str], splits: Collection[str]
+) -> dict[str, str]:
+    """Map each group to the split that used its prompt under another group's name.
+
+    Known are the prompts that the artifact keeps, and those of the store's own `used` groups.
+    """
+    found: dict[str, str] = {}
+    fresh = [group for group in index.groups if group not in used]
+    for name in splits:
+        kept = artifact.splits.get(name + PROMPTS, np.empty(0, dtype=np.uint64))
+        here = index.of(group for group, split in used.items() if split == name)
+        for group in index.sharing(fresh, np.concatenate([kept, here])):
+            found.setdefault(group, name)
+    return found
+
+
+def leak_message(folder: Path, leaked: Mapping[str, str]) -> str:
+    """Say what leaks, with one example and the remedy."""
+    group, name = next(iter(leaked.items()))
+    return (
+        f"{folder}: {len(leaked)} groups hold prompts that this artifact has used under other "
+        f"group names (for instance {group!r}, whose token ids are in its split {name!r}): a "
+        "threshold is only honest on prompts that nothing was fitted to. Leave them out with "
+        "--drop-leaked, or give equal prompts one group and collect again"
+    )
+
+
+def unknown_prompts(artifact: Artifact, splits: Collection[str]) -> list[str]:
+    """Say which of the splits tell prompts apart by the name of their group alone."""
+    lacking = [
+        name
+        for name in splits
+        if artifact.splits.get(name, np.empty(0)).size and name + PROMPTS not in artifact.splits
+    ]
+    if not lacking:
+        return []
+    return [
+        f"the artifact keeps no prompt hashes of its splits {', '.join(lacking)} (it was made by "
+        "an older stopper, or from scores): the same prompt under another group's name would go "
+        "unnoticed. `stopper train` again keeps them"
+    ]
 
 
 def require_same_setting(artifact: Artifact, meta: TraceMeta, folder: Path) -> None:
@@ -134,9 +214,9 @@ def require_same_setting(artifact: Artifact, meta: TraceMeta, folder: Path) -> N
 
 def calibrated(
     found: Calibration,
-    groups: Collection[str],
+    table: CueTable,
     base: Artifact | None = None,
-    sampling: Mapping[str, JsonValue] | None = None,
+    chosen: Chosen | None = None,
     valid_days: float | None = None,
 ) -> Artifact:
     """Put a calibration into an artifact.
@@ -145,12 +225,13 @@ def calibrated(
     ----------
     found
         The calibration.
-    groups
-        The groups it used; replaces the artifact's split "calibrate".
+    table
+        What it was calibrated on; its groups replace the artifact's split "calibrate".
     base
         The trained artifact; None makes one from scores alone, which can be evaluated, not served.
-    sampling
-        Of the calibration traces, to which the promise belongs.
+    chosen
+        Where the table comes from: to its sampling, engine and comparer the promise belongs. None
+        with scores.
     valid_days
         After that many days the artifact expires.
     """
@@ -169,27 +250,33 @@ def calibrated(
             "rollouts": found.rollouts,
         }
     )
+    changes: dict[str, object] = {
+        "created": now,
+        "expires": None if valid_days is None else now + timedelta(days=valid_days),
+        "stopper_version": __version__,
+        "calibration": record,
+        "profile": profile_of(table),
+        "libraries": versions_used(),
+    }
+    splits = {CALIBRATED: group_hashes(table.groups)}
+    if chosen is not None:
+        meta = chosen.meta
+        changes["sampling"] = dict(meta.sampling)
+        changes["engine"] = dict(meta.engine)
+        changes["comparer"] = meta.comparer
+        changes["libraries"] = versions_used(meta.engine)
+        splits[CALIBRATED + PROMPTS] = chosen.prompts
     if base is None:
-        manifest = Manifest(created=now, stopper_version=__version__, calibration=record)
-        kept: dict[str, npt.NDArray[np.uint64]] = {}
+        manifest = Manifest(created=now, stopper_version=__version__).model_copy(update=changes)
     else:
-        changes: dict[str, object] = {
-            "created": now,
-            "stopper_version": __version__,
-            "calibration": record,
-        }
-        if sampling is not None:
-            changes["sampling"] = dict(sampling)
         manifest = base.manifest.model_copy(update=changes)
-        kept = {name: hashes for name, hashes in base.splits.items() if name != CALIBRATED}
-    expires = None if valid_days is None else now + timedelta(days=valid_days)
-    manifest = manifest.model_copy(update={"expires": expires})
+        splits = {name: hashes for name, hashes in base.splits.items() if name not in _OWN} | splits
     return Artifact(
         manifest=manifest,
         probe=None if base is None else base.probe,
         cues=None if base is None else base.cues,
         worst_scores=None if found.method == "lynx" else found.worst_scores,
-        splits={**kept, CALIBRATED: group_hashes(groups)},
+        splits=splits,
         calibration_tensors={GOOD: found.good_scores, BAD: found.bad_scores},
     )
 

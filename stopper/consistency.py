@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.risk import threshold
+from calibration.splits import PROMPTS
 from probes.errors import ArtifactError
 from probes.network import Probe
 from stopper.cues import CueAutomaton
@@ -65,15 +66,25 @@ def check_calibration(
 
 
 def check_splits(splits: Mapping[str, npt.NDArray[np.uint64]]) -> None:
-    """Refuse splits that share a prompt."""
-    names = list(splits)
-    for name, groups in splits.items():
-        if groups.dtype != np.uint64 or groups.ndim != 1:
+    """Refuse splits that share a group or a prompt."""
+    for name, hashes in splits.items():
+        if hashes.dtype != np.uint64 or hashes.ndim != 1:
             raise ArtifactError(
-                f"split {name} is {groups.dtype} {list(groups.shape)}, not uint64 [n]"
+                f"split {name} is {hashes.dtype} {list(hashes.shape)}, not uint64 [n]"
             )
+        if name.endswith(PROMPTS) and name.removesuffix(PROMPTS) not in splits:
+            raise ArtifactError(f"{name} are the prompts of a split that is missing")
+    prompts = [name for name in splits if name.endswith(PROMPTS)]
+    _disjoint(splits, [name for name in splits if name not in prompts], "groups")
+    _disjoint(splits, prompts, "prompts")
+
+
+def _disjoint(splits: Mapping[str, npt.NDArray[np.uint64]], names: list[str], what: str) -> None:
     for index, name in enumerate(names):
         for other in names[:index]:
             shared = np.intersect1d(splits[name], splits[other]).size
             if shared:
-                raise ArtifactError(f"{shared} prompts are in both splits {other} and {name}")
+                raise ArtifactError(
+                    f"{shared} {what} are in both splits {other.removesuffix(PROMPTS)} and "
+                    f"{name.removesuffix(PROMPTS)}"
+                )

@@ -72,8 +72,9 @@ class Manifest(Record):
 
     ``probe``, ``cues``, ``model`` and ``closing`` are None in an artifact made from a user's own
     scores; ``calibration`` is None until ``stopper calibrate`` has run. ``comparer`` names how
-    answers were compared, ``libraries`` the versions it was made with, ``engine`` what served the
-    traces, ``profile`` what the calibration traffic looked like. Schema 1 had none of these.
+    answers were compared (None: unknown, or a user's own labels), ``libraries`` the versions it
+    was made with, ``engine`` what served the traces, ``profile`` what the calibration traffic
+    looked like. Schema 1 had none of these.
     """
 
     schema_version: Literal[1, 2] = SCHEMA_VERSION
@@ -88,7 +89,7 @@ class Manifest(Record):
     calibration: CalibrationRecord | None = None
     training: dict[str, JsonValue] = Field(default_factory=dict)
     files: dict[str, Sha256] = Field(default_factory=dict)
-    comparer: Text = "auto"
+    comparer: Text | None = None
     libraries: dict[str, Text] = Field(default_factory=dict)
     engine: dict[str, Text | None] = Field(default_factory=dict)
     profile: Profile | None = None

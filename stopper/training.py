@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from tqdm import tqdm
 
-from calibration.splits import assign, group_hashes
+from calibration.prompts import PromptIndex, prompt_index, without_leaks
+from calibration.splits import PROMPTS, assign, group_hashes
 from calibration.traces import TraceDataset, TraceMeta
 from probes.errors import InputError
 from probes.fit import FitResult, fit_probe
@@ -24,6 +25,7 @@ from probes.validation import parse
 from stopper import __version__, folders
 from stopper.artifact import MAX_TENSOR_BYTES, Artifact, Manifest
 from stopper.cues import CueAutomaton, CueSpec
+from stopper.libraries import versions_used
 
 CUES = "cues.safetensors"
 """The compiled cue matcher, which `stopper collect` leaves in the trace store."""
@@ -43,6 +45,8 @@ class TrainingPlan:
         Split name to share of prompts; "train" is fitted on, the others are kept for later.
     max_cues
         At most this many labelled cues are drawn, to bound memory.
+    drop_leaked
+        Leave out groups whose prompt stands in an earlier split under another name; False refuses.
 
     """
 
@@ -50,6 +54,7 @@ class TrainingPlan:
     fractions: Mapping[str, float]
     seed: int
     max_cues: int
+    drop_leaked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,36 @@ def share_out(
     return members
 
 
+def keep_apart(
+    folder: Path, index: PromptIndex, plan: TrainingPlan
+) -> tuple[dict[str, list[str]], int]:
+    """Assign a store's groups to splits so that no prompt is in two, whatever its groups' names.
+
+    Returns
+    -------
+    The splits, and how many groups were left out for their prompt.
+
+    Raises
+    ------
+    InputError
+        If a prompt falls into two splits and the plan does not say to drop it.
+
+    """
+    members = share_out(sorted(index.groups), plan.fractions, plan.seed)
+    ordered = {name: members[name] for name in plan.fractions if name in members}
+    splits, leaks = without_leaks(index, ordered)
+    if leaks and not plan.drop_leaked:
+        first = leaks[0]
+        raise InputError(
+            f"{folder}: {len(leaks)} groups hold a prompt that another group brings into another "
+            f"split (for instance {first.group!r} in {first.split!r}, whose token ids are also in "
+            f"{first.earlier!r}): the promise would rest on prompts that the probe has seen. Give "
+            "equal prompts one group and collect again, or leave these groups out with "
+            "--drop-leaked"
+        )
+    return {name: groups for name, groups in splits.items() if groups}, len(leaks)
+
+
 def gather(
     dataset: TraceDataset, layers: Sequence[int], members: Sequence[str], plan: TrainingPlan
 ) -> Gathered:
@@ -214,7 +249,8 @@ def train(
         If the store cannot be read, or its cues cannot teach a probe.
 
     """
-    splits = share_out(sorted(dataset.groups()), plan.fractions, plan.seed)
+    index = prompt_index(dataset)
+    splits, leaked = keep_apart(dataset.folder, index, plan)
     cues = read_cues(dataset)
     data = gather(dataset, spec.layers, splits["train"], plan)
     try:
@@ -222,15 +258,19 @@ def train(
     except InputError as problem:
         raise InputError(f"{dataset.folder}: {problem}") from None
     meta = dataset.meta
+    versions = versions_used(meta.engine)
     training: dict[str, JsonValue] = {
         "label": plan.label,
         "seed": plan.seed,
         "fractions": dict(plan.fractions),
         "groups": {name: len(groups) for name, groups in splits.items()},
+        "leaked_groups": leaked,
+        "max_cues": plan.max_cues,
         "traces": data.traces,
         "cues": data.cues,
         "unlabelled_cues": data.unlabelled,
         "engine": dict(meta.engine),
+        "libraries": dict(versions),
         "held_out": dict(result.metrics),
         "fit": dict(result.chosen),
     }
@@ -243,8 +283,12 @@ def train(
         closing=meta.closing,
         sampling=dict(meta.sampling),
         training=training,
+        comparer=meta.comparer,
+        libraries=versions,
+        engine=dict(meta.engine),
     )
     hashes = {name: group_hashes(groups) for name, groups in splits.items()}
+    hashes |= {name + PROMPTS: index.of(groups) for name, groups in splits.items()}
     return Artifact(manifest, probe=result.probe, cues=cues, splits=hashes), result, data
 
 

@@ -78,6 +78,13 @@ def calibrate(
     allow_one_class: Annotated[
         bool, typer.Option("--allow-one-class", help="Accept cues that are all good or all bad.")
     ] = False,
+    drop_leaked: Annotated[
+        bool,
+        typer.Option(
+            "--drop-leaked",
+            help="Leave out groups whose prompt the artifact used under another group's name.",
+        ),
+    ] = False,
 ) -> None:
     """Find the threshold that keeps alpha, and write it into an artifact with its promise.
 
@@ -97,7 +104,7 @@ def calibrate(
 
     console = Console()
     source = calibrating.choose_source(scores, traces)
-    base, sampling = None, None
+    base, chosen = None, None
     if scores is not None:
         if artifact is not None:
             raise InputError(
@@ -113,15 +120,20 @@ def calibrate(
             raise InputError(f"--traces {source} needs the ARTIFACT of `stopper train` to score it")
         out = artifact if out is None else out
         check_target(out)
-        base = Artifact.load(artifact)
+        # An expired promise is what a new calibration replaces.
+        base = Artifact.load(artifact, allow_expired=True)
         avoid = (*calibrating.FITTED, calibrating.TEST)
-        chosen = calibrating.choose_traces(base, source, avoid)
-        table, sampling = chosen.table, chosen.sampling
+        chosen = calibrating.choose_traces(base, source, avoid, drop_leaked=drop_leaked)
+        table = chosen.table
+        for remark in chosen.notes:
+            note(remark)
+        if base.manifest.expires is not None and valid_days is None:
+            note("the artifact had a date of expiry and loses it; --valid-days gives it a new one")
         if chosen.used:
             kept = ", ".join(f"{count} {name}" for name, count in chosen.used.items())
             note(f"set aside groups of the artifact's other splits: {kept}")
-        if dict(sampling) != base.manifest.sampling:
-            note(f"the promise is for the sampling of {source}: {dict(sampling)}")
+        if dict(chosen.sampling) != base.manifest.sampling:
+            note(f"the promise is for the sampling of {source}: {dict(chosen.sampling)}")
     found = find(
         table,
         loss=loss.value,
@@ -134,7 +146,7 @@ def calibrate(
     )
     for remark in found.notes:
         note(remark)
-    made = calibrating.calibrated(found, table.groups, base, sampling, valid_days)
+    made = calibrating.calibrated(found, table, base, chosen, valid_days)
     made.save(out)
     console.print(calibration_summary(found))
     console.print(escape(found.promise), soft_wrap=True)

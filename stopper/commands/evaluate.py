@@ -36,6 +36,13 @@ def evaluate(
             help="Evaluate also on groups that made the artifact (too good to be true).",
         ),
     ] = False,
+    drop_leaked: Annotated[
+        bool,
+        typer.Option(
+            "--drop-leaked",
+            help="Leave out groups whose prompt the artifact used under another group's name.",
+        ),
+    ] = False,
 ) -> None:
     """Replay the rules on traces that nothing was fitted to: tokens, accuracy, bad stops.
 
@@ -45,18 +52,22 @@ def evaluate(
     """
     # Imported here: `stopper --help` and the other commands need none of it.
     import json
+    from datetime import UTC, datetime
 
     from rich.console import Console
 
     from calibration.files import replacing
     from calibration.report import PLOT_ALPHAS, Evaluator
     from calibration.scores import load_scores
+    from calibration.splits import require_disjoint
     from stopper import calibrating
-    from stopper.artifact import Artifact
+    from stopper.artifact import Artifact, expiry
     from stopper.commands._tables import alphas_table, note, rules_table, verdict
 
     source = calibrating.choose_source(scores, traces)
-    loaded = Artifact.load(artifact)
+    loaded = Artifact.load(artifact, allow_expired=True)
+    if loaded.manifest.expired(datetime.now(UTC)):
+        note(f"WARNING: {artifact} {expiry(loaded.manifest, artifact)}")
     rule = calibrating.rule_of(loaded)
     if loaded.manifest.calibration is not None and not alpha:
         alpha = [loaded.manifest.calibration.alpha]
@@ -66,15 +77,20 @@ def evaluate(
     made_of = (*calibrating.FITTED, calibrating.CALIBRATED)
     if scores is not None:
         table = load_scores(source)
-        leaked = calibrating.used_groups(loaded, table.groups, made_of)
-        if leaked:
-            note(
-                f"WARNING: {len(leaked)} groups of {source} occur in the artifact's calibration "
-                f"(for instance {next(iter(leaked))!r}): the figures are too good to be true"
-            )
+        if include_used:
+            leaked = calibrating.used_groups(loaded, table.groups, made_of)
+            if leaked:
+                note(f"WARNING: {len(leaked)} groups made the artifact: too good to be true")
+        else:
+            known = {name: loaded.splits[name] for name in made_of if name in loaded.splits}
+            require_disjoint(table.groups, known, "Leave them out, or insist with --include-used")
     else:
-        chosen = calibrating.choose_traces(loaded, source, made_of, insist=include_used)
+        chosen = calibrating.choose_traces(
+            loaded, source, made_of, insist=include_used, drop_leaked=drop_leaked
+        )
         table = chosen.table
+        for remark in chosen.notes:
+            note(remark)
         for name, count in chosen.used.items():
             if include_used:
                 note(f"WARNING: {count} groups are from the split '{name}': too good to be true")

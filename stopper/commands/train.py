@@ -61,6 +61,13 @@ def train(
     max_cues: Annotated[
         int, typer.Option(help="Fit on at most this many cues, drawn evenly.", min=1)
     ] = 100_000,
+    drop_leaked: Annotated[
+        bool,
+        typer.Option(
+            "--drop-leaked",
+            help="Leave out groups whose prompt another group brings into another split.",
+        ),
+    ] = False,
 ) -> None:
     """Fit a probe on the cues of collected traces and write an artifact, not yet calibrated."""
     # Imported here: `stopper --help` and the other commands need none of it.
@@ -90,7 +97,7 @@ def train(
         "probe",
         "Mend the option of that name",
     )
-    plan = training.TrainingPlan(label.value, fractions, seed, max_cues)
+    plan = training.TrainingPlan(label.value, fractions, seed, max_cues, drop_leaked)
     artifact, _, _ = training.train(dataset, spec, plan)
     artifact.save(out)
     console = Console()

@@ -84,7 +84,8 @@ def record(trace_id: str = "t0", cues: int = 2, seed: int = 0, **changes: Any) -
     fields: dict[str, Any] = {
         "trace_id": trace_id,
         "group": trace_id.split("/")[0],
-        "prompt_ids": [1, 5],
+        # A prompt per group: equal prompts under two groups are refused as a leak.
+        "prompt_ids": [1, 5, *changes.get("group", trace_id.split("/")[0]).encode()],
         "output_ids": [3, 4, 2, 9, 6],
         "thinking_tokens": 3 * cues + 4,
         "text": "so wait hmm",

@@ -17,6 +17,8 @@ from stopper import folders
 from stopper.artifact import TENSORS, Artifact, Manifest, check_target, read_manifest
 from stopper.errors import ArtifactError
 
+EMPTY, SEVEN = np.empty(0, np.uint64), np.array([7], np.uint64)
+
 
 def saved(folder: Path) -> Artifact:
     makers.artifact().save(folder)
@@ -275,7 +277,13 @@ def test_refuses_nan_in_further_tensors() -> None:
 @pytest.mark.parametrize(
     ("splits", "says"),
     [
-        ({"train": np.array([1, 2], np.uint64), "select": np.array([2], np.uint64)}, "1 prompts"),
+        ({"train": np.array([1, 2], np.uint64), "select": np.array([2], np.uint64)}, "1 groups"),
+        (
+            dict.fromkeys(["train", "select"], EMPTY)
+            | {"train.prompts": SEVEN, "select.prompts": SEVEN},
+            "1 prompts are in both splits train and select",
+        ),
+        ({"train.prompts": SEVEN}, "split that is missing"),
         ({"train": np.array([1], np.int64)}, "int64"),
         ({"train": np.zeros((1, 1), np.uint64)}, r"\[1, 1\]"),
     ],

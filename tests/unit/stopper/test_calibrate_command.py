@@ -142,10 +142,13 @@ def test_several_alphas_make_a_curve(own: Path, files: Path, tmp_path: Path, cap
     assert capsys.readouterr().out.count("stopper (ltt)") == 2
 
 
-def test_calibration_groups_among_the_test_groups_are_warned_of(
+def test_calibration_groups_among_the_test_groups_are_refused_or_warned_of(
     own: Path, files: Path, capsys: Capture
 ) -> None:
-    assert run("evaluate", own, "--scores", files / "cal.jsonl") == 0
+    line = refused(capsys, "evaluate", own, "--scores", files / "cal.jsonl")
+    assert "300 of 300 groups" in line and "for instance group 'sim1-p0'" in line
+    assert "--include-used" in line
+    assert run("evaluate", own, "--scores", files / "cal.jsonl", "--include-used") == 0
     assert "WARNING: 300 groups" in capsys.readouterr().err
     assert run("evaluate", own, "--scores", files / "test.jsonl") == 0
     assert "WARNING" not in capsys.readouterr().err
@@ -164,7 +167,8 @@ def test_rollouts_count_once(tmp_path: Path, capsys: Capture) -> None:
         limits.append(record.threshold)
     assert limits[1] > limits[0]
     assert "count once: each counts by its worst" in capsys.readouterr().err
-    assert run("evaluate", tmp_path / "one", "--scores", tmp_path / "r.jsonl") == 0
+    argv = ["--scores", tmp_path / "r.jsonl", "--include-used"]
+    assert run("evaluate", tmp_path / "one", *argv) == 0
     assert "200 traces of 50 groups" in capsys.readouterr().err
 
 
