@@ -1,0 +1,83 @@
+"""``lynx`` and ``mapie``: the per-cue rules as they are published; baselines, for comparison."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.conformal import MapiePerCue, lynx_threshold
+from calibration.losses import bad_cues, get_loss
+from calibration.rules.base import FittedRule, Guarantee, ScoredRule, Terms
+from calibration.table import CueTable
+
+
+@dataclass(frozen=True)
+class Lynx(ScoredRule):
+    """LYNX's class-conditional split conformal rule at delta = alpha, cue by cue."""
+
+    name: ClassVar[str] = "lynx"
+    guarantee: ClassVar[Guarantee] = "none"
+
+    def _fit(self, table: CueTable, terms: Terms) -> FittedRule:
+        bad = bad_cues(table, terms.loss)
+        limit = lynx_threshold(table.scores[~bad], table.scores[bad], terms.alpha)
+        notes: tuple[str, ...] = ()
+        if limit == math.inf:
+            notes = (f"too few bad cues ({bad.sum()}) for delta {terms.alpha:g}: never stops",)
+        return FittedRule(
+            self, {"threshold": limit}, per_cue_sentence("LYNX", terms.loss, terms.alpha), notes
+        )
+
+
+@dataclass(frozen=True)
+class Mapie(ScoredRule):
+    """MAPIE's split conformal classifier (LAC) on pooled cues, at confidence 1 - alpha."""
+
+    name: ClassVar[str] = "mapie"
+    guarantee: ClassVar[Guarantee] = "none"
+
+    def _fit(self, table: CueTable, terms: Terms) -> FittedRule:
+        bad = bad_cues(table, terms.loss)
+        classifier = MapiePerCue(table.scores[~bad], table.scores[bad], terms.alpha)
+        said = per_cue_sentence("MAPIE", terms.loss, terms.alpha)
+        return FittedRule(self, {"threshold": lowest_passing(classifier)}, said)
+
+
+def lowest_passing(classifier: MapiePerCue) -> float:
+    """Give the threshold of a rule that passes all scores from some score on, exactly.
+
+    Bisection over the float32 numbers in their order: 32 questions to the classifier.
+    """
+    low, high = _key(np.float32(-np.inf)), _key(np.float32(np.inf))
+    while high - low > 1:  # low does not pass (by convention at -inf), high does (at +inf)
+        middle = (low + high) // 2
+        if classifier.passes(_values([middle]))[0]:
+            high = middle
+        else:
+            low = middle
+    return float(_values([low])[0])
+
+
+def per_cue_sentence(rule: str, loss: str, delta: float) -> str:
+    """Word what a per-cue rule promises: nothing per request."""
+    return (
+        f"{rule} per cue at delta {delta:g}: a single cue whose stop would be made "
+        f"{get_loss(loss).meaning} passes with probability at most {delta:g}. This promises "
+        "nothing per request: a trace has many cues, and the share of requests stopped badly "
+        "grows with their number. A baseline for comparison, not for serving."
+    )
+
+
+def _key(value: np.float32) -> int:
+    """Give a float32 value its number in the order of all of them."""
+    bits = int(np.float32(value).view(np.int32))
+    return bits if bits >= 0 else -(bits & 0x7FFFFFFF) - 1
+
+
+def _values(keys: list[int]) -> NDArray[np.float32]:
+    bits = [key if key >= 0 else (-key - 1) - 2**31 for key in keys]
+    return np.array(bits, dtype=np.int64).astype(np.int32).view(np.float32)
