@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.conformal import lynx_threshold
-from calibration.losses import bad_cues, get_loss
+from calibration.losses import bad_cues
 from calibration.risk import (
     DEFAULT_CONFIDENCE,
     METHODS,
@@ -17,6 +18,8 @@ from calibration.risk import (
     require_units,
     threshold,
 )
+from calibration.rules import DEFAULT_RULE, Rule, Terms
+from calibration.rules.per_cue import per_cue_sentence
 from calibration.table import CueTable, as_table
 from calibration.worst import ROLLOUTS, worst_bad_scores
 from probes.errors import InputError
@@ -49,6 +52,10 @@ class Calibration:
         Most traces of one group.
     notes
         Remarks a person should read.
+    rule, parameters
+        Name in :mod:`calibration.rules` and what the rule was fitted to, as JSON. For another rule
+        than "level" the `worst_scores` are those of its own score, where it has one, and the
+        threshold is of that score (+inf where a rule has no single one).
     """
 
     method: str
@@ -65,6 +72,8 @@ class Calibration:
     n_cues: int
     rollouts: int
     notes: tuple[str, ...] = ()
+    rule: str = DEFAULT_RULE
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,15 +138,60 @@ def calibrate(
     check_names(method, rollouts)
     table = as_table(traces)
     require_traces(len(table), table.n_groups, table.n_cues, method, alpha, confidence, source)
+    evidence = gather(table, loss, rollouts)
+    return conclude(evidence, loss, alpha, method, confidence, rollouts, allow_one_class, source)
+
+
+def calibrate_rule(
+    rule: Rule,
+    traces: CueTable | Iterable[Trace],
+    terms: Terms,
+    allow_one_class: bool = False,
+    source: str = "the calibration traces",
+) -> Calibration:
+    """Calibrate any rule of the registry; arguments and errors as in :func:`calibrate`.
+
+    A rule without a guarantee of risk asks for no number of traces.
+    """
+    table = as_table(traces)
+    asks = terms.method if rule.guarantee == "risk" else "lynx"
+    require_traces(
+        len(table), table.n_groups, table.n_cues, asks, terms.alpha, terms.confidence, source
+    )
+    evidence = gather(table, terms.loss, terms.rollouts)
+    notes = _notes(evidence, terms.loss, terms.rollouts, allow_one_class, source)
+    fitted = rule.fit(table, terms)
+    worst = evidence.worst_scores if fitted.worst_scores is None else fitted.worst_scores
+    return Calibration(
+        method="lynx" if rule.name == "lynx" else terms.method,
+        loss=terms.loss,
+        alpha=terms.alpha,
+        confidence=terms.confidence if terms.method == "ltt" and rule.name != "lynx" else None,
+        threshold=np.inf if fitted.threshold is None else fitted.threshold,
+        promise=fitted.promise,
+        worst_scores=worst,
+        good_scores=evidence.good_scores,
+        bad_scores=evidence.bad_scores,
+        n_units=len(evidence.group_sizes),
+        n_traces=evidence.n_traces,
+        n_cues=evidence.n_cues,
+        rollouts=int(evidence.group_sizes.max()),
+        notes=(*notes, *fitted.notes),
+        rule=rule.name,
+        parameters=fitted.parameters,
+    )
+
+
+def gather(table: CueTable, loss: str, rollouts: str = "one") -> Evidence:
+    """Take the evidence out of a table of traces."""
     bad = bad_cues(table, loss)
-    evidence = Evidence(
+    return Evidence(
         worst_scores=np.sort(worst_bad_scores(table, loss, rollouts)),
         good_scores=np.sort(table.scores[~bad]),
         bad_scores=np.sort(table.scores[bad]),
         group_sizes=np.bincount(table.group_codes),
         n_traces=len(table),
     )
-    return conclude(evidence, loss, alpha, method, confidence, rollouts, allow_one_class, source)
 
 
 def check_names(method: str, rollouts: str) -> None:
@@ -183,13 +237,10 @@ def conclude(
     n_bad = len(evidence.bad_scores)
     check_names(method, rollouts)
     require_traces(evidence.n_traces, n_units, evidence.n_cues, method, alpha, confidence, source)
-    notes = [
-        *_class_notes(n_bad, evidence.n_cues, loss, source, allow_one_class),
-        *_rollout_notes(sizes, rollouts),
-    ]
+    notes = _notes(evidence, loss, rollouts, allow_one_class, source)
     if method == "lynx":
         limit = lynx_threshold(evidence.good_scores, evidence.bad_scores, alpha)
-        sentence = _lynx_sentence(loss, alpha)
+        sentence = per_cue_sentence("LYNX", loss, alpha)
         if limit == np.inf:
             notes.append(f"too few bad cues ({n_bad}) for delta {alpha:g}: never stops")
     else:
@@ -213,6 +264,16 @@ def conclude(
         rollouts=int(sizes.max()),
         notes=tuple(notes),
     )
+
+
+def _notes(
+    evidence: Evidence, loss: str, rollouts: str, allow_one_class: bool, source: str
+) -> list[str]:
+    n_bad = len(evidence.bad_scores)
+    return [
+        *_class_notes(n_bad, evidence.n_cues, loss, source, allow_one_class),
+        *_rollout_notes(evidence.group_sizes, rollouts),
+    ]
 
 
 def _class_notes(
@@ -241,12 +302,3 @@ def _rollout_notes(sizes: NDArray[np.int64], rollouts: str) -> list[str]:
         return []
     how = "one drawn rollout stands for each" if rollouts == "one" else "each counts by its worst"
     return [f"{repeated} of {len(sizes)} groups have several traces and count once: {how}"]
-
-
-def _lynx_sentence(loss: str, alpha: float) -> str:
-    return (
-        f"LYNX per cue at delta {alpha:g}: a single cue whose stop would be made "
-        f"{get_loss(loss).meaning} passes with probability at most {alpha:g}. This promises "
-        "nothing per request: a trace has many cues, and the share of requests stopped badly "
-        "grows with their number. A baseline for comparison, not for serving."
-    )

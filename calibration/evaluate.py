@@ -43,6 +43,8 @@ class Outcome:
         Share of traces stopped at all.
     threshold
         The rule's, where it has one.
+    extra_tokens
+        Mean tokens per trace generated beside the thinking, to decide.
     """
 
     rule: str
@@ -53,6 +55,7 @@ class Outcome:
     bad_stop_interval: tuple[float, float] | None
     stopped_share: float
     threshold: float | None = None
+    extra_tokens: float = 0.0
 
 
 def first_cues(passing: NDArray[np.bool_], table: CueTable) -> NDArray[np.int64]:
@@ -101,6 +104,7 @@ def replay(
     bad: NDArray[np.bool_],
     stops: NDArray[np.int64],
     threshold: float | None = None,
+    extra: NDArray[np.int64] | None = None,
 ) -> Outcome:
     """Account for a rule's stops.
 
@@ -116,6 +120,8 @@ def replay(
         int64[n_traces], from one of the functions above.
     threshold
         Carried into the outcome.
+    extra
+        int64[n_traces], tokens generated beside the thinking; none by default.
     """
     if len(table) == 0:
         raise InputError("there are no traces to evaluate; give at least one.")
@@ -137,6 +143,7 @@ def replay(
         bad_stop_interval=clopper_pearson(int(badly.sum()), n, effective_n(badly, table)),
         stopped_share=float(stopped.mean()),
         threshold=threshold,
+        extra_tokens=0.0 if extra is None else float(extra.mean()),
     )
 
 

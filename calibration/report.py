@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from calibration.evaluate import (
 )
 from calibration.losses import bad_cues
 from calibration.risk import check_alpha, minimum_units, require_units, threshold
+from calibration.rules import DEFAULT_RULE, FittedRule, Guarantee, restore, rule_class
 from calibration.table import CueTable, as_table
 from probes.errors import InputError
 from probes.events import Trace
@@ -46,6 +47,9 @@ class Rule:
     good_scores, bad_scores
         float32[n], all calibration cues by class; None where an artifact does not keep them, and
         then the per-cue baselines cannot be computed.
+    rule, parameters, alpha
+        Name in :mod:`calibration.rules`, what it was fitted to, and the alpha of that; the plain
+        threshold by default, which needs neither.
     """
 
     method: str
@@ -54,9 +58,33 @@ class Rule:
     worst_scores: NDArray[np.float32] | None
     good_scores: NDArray[np.float32] | None = None
     bad_scores: NDArray[np.float32] | None = None
+    rule: str = DEFAULT_RULE
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    alpha: float | None = None
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """What kind of promise the rule makes."""
+        return "none" if self.method == "lynx" else rule_class(self.rule).guarantee
+
+    def fitted(self, alpha: float) -> FittedRule:
+        """Give the rule as fitted for `alpha`; raises as :meth:`threshold`."""
+        if self.method == "lynx":
+            return restore(DEFAULT_RULE, {"threshold": self.threshold(alpha)})
+        if rule_class(self.rule).any_alpha:
+            limit = self.threshold(alpha)
+            return restore(self.rule, {**self.parameters, "threshold": limit})
+        check_alpha(alpha)
+        if alpha != self.alpha:
+            raise InputError(
+                f"rule '{self.rule}' was fitted at alpha {self.alpha} and answers no other; give "
+                f"--alpha {self.alpha}, or fit it with `stopper calibrate --rule {self.rule} "
+                f"--alpha {alpha:g}`."
+            )
+        return restore(self.rule, self.parameters)
 
     def threshold(self, alpha: float) -> float:
-        """Give the threshold for `alpha`.
+        """Give the threshold of the rule's score for `alpha`; +inf where it has no single one.
 
         Raises
         ------
@@ -69,6 +97,9 @@ class Rule:
             if limit is None:
                 raise InputError("the artifact keeps no cue scores; calibrate it again.")
             return limit
+        if not rule_class(self.rule).any_alpha:
+            limit = self.fitted(alpha).threshold
+            return math.inf if limit is None else limit
         if self.worst_scores is None:
             raise InputError("the artifact keeps no calibration scores; calibrate it again.")
         confidence = self.confidence or 0.9
@@ -85,6 +116,8 @@ class Rule:
         """Tell whether there are enough calibration traces for `alpha`."""
         if self.method == "lynx" or self.worst_scores is None:
             return True
+        if not rule_class(self.rule).any_alpha:
+            return alpha == self.alpha
         return len(self.worst_scores) >= minimum_units(self.method, alpha, self.confidence or 0.9)
 
 
@@ -105,6 +138,8 @@ class Evaluation:
         mean tokens as `stopped`.
     lynx, mapie
         The per-cue baselines at delta = alpha; None where they cannot be computed.
+    rule, guarantee
+        Of the artifact.
     """
 
     alpha: float
@@ -121,11 +156,14 @@ class Evaluation:
     budget: Outcome
     lynx: Outcome | None
     mapie: Outcome | None
+    rule: str = DEFAULT_RULE
+    guarantee: Guarantee = "risk"
 
     @property
     def saved_share(self) -> float:
-        """Share of all thinking tokens that the rule saves."""
-        return 1 - self.stopped.tokens / self.full.tokens if self.full.tokens else 0.0
+        """Share of all thinking tokens that the rule saves; what it generates beside counts."""
+        spent = self.stopped.tokens + self.stopped.extra_tokens
+        return 1 - spent / self.full.tokens if self.full.tokens else 0.0
 
     @property
     def rows(self) -> list[Outcome]:
@@ -140,6 +178,8 @@ class Evaluation:
             "confidence": self.confidence,
             "method": self.method,
             "loss": self.loss,
+            "rule": self.rule,
+            "guarantee": self.guarantee,
             "n_test": self.n_test,
             "n_groups": self.n_groups,
             "n_cues": self.n_cues,
@@ -147,6 +187,7 @@ class Evaluation:
             "threshold": _finite(self.stopped.threshold),
             "full": _pair(self.full),
             "stopped": _pair(self.stopped),
+            "extra_tokens": self.stopped.extra_tokens,
             "tokens_saved_share": self.saved_share,
             "stopped_share": self.stopped.stopped_share,
             "bad_stops": int(self.stopped.bad_stops),
@@ -206,9 +247,11 @@ class Evaluator:
         TooFewTraces
             When the rule's calibration cannot carry it.
         """
-        rule, limit = self.rule, self.rule.threshold(alpha)
-        name = "LYNX per cue" if rule.method == "lynx" else f"stopper ({rule.method})"
-        stopped = self._above(name, limit)
+        rule, fitted = self.rule, self.rule.fitted(alpha)
+        stops = fitted.stops(self.table)
+        extra = fitted.extra_tokens(self.table, stops)
+        stopped = replay(_name(rule), self.table, self.bad, stops, fitted.threshold, extra)
+        spent = stopped.tokens + stopped.extra_tokens
         return Evaluation(
             alpha=alpha,
             confidence=rule.confidence,
@@ -221,9 +264,11 @@ class Evaluator:
             full=self.full,
             stopped=stopped,
             oracle=self.oracle,
-            budget=equal_budget("token budget", self.table, self.bad, stopped.tokens),
+            budget=equal_budget("token budget", self.table, self.bad, spent),
             lynx=self._lynx(alpha),
             mapie=self._mapie(alpha),
+            rule=rule.rule,
+            guarantee=rule.guarantee,
         )
 
     def _above(self, name: str, limit: float) -> Outcome:
@@ -243,6 +288,12 @@ class Evaluator:
         except InputError:  # too few cues for this delta
             return None
         return replay("MAPIE per cue", self.table, self.bad, first_cues(passing, self.table))
+
+
+def _name(rule: Rule) -> str:
+    if rule.method == "lynx":
+        return "LYNX per cue"
+    return f"stopper ({rule.method if rule.rule == DEFAULT_RULE else rule.rule})"
 
 
 def _pair(outcome: Outcome) -> dict[str, float | None]:

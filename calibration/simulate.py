@@ -13,13 +13,14 @@ the dials; figures from it say nothing about tokens saved on real traffic.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, ndtri
 
-from calibration.table import CueTable
+from calibration.table import CueTable, Looks
 from probes.errors import InputError
 
 
@@ -48,6 +49,8 @@ class SimulatorSettings:
         Probability that an answer after the commit point is not the final one.
     no_cues
         Share of traces without any cue.
+    looks
+        Also draw what forced answers tell: whether they repeat, their confidence, their length.
     seed
         The same seed gives the same traces.
     """
@@ -62,6 +65,7 @@ class SimulatorSettings:
     autocorrelation: float = 0.5
     flicker: float = 0.05
     no_cues: float = 0.0
+    looks: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -79,6 +83,7 @@ class SimulatorSettings:
             "autocorrelation": (0 <= self.autocorrelation < 1, "in [0, 1)"),
             "flicker": (0 <= self.flicker <= 1, "in [0, 1]"),
             "no_cues": (0 <= self.no_cues < 1, "in [0, 1)"),
+            "looks": (isinstance(self.looks, bool), "True or False"),
             "seed": (self.seed >= 0, "at least 0"),
         }
         assert checks.keys() == {field.name for field in fields(self)}
@@ -122,6 +127,7 @@ def simulate(settings: SimulatorSettings) -> CueTable:
 
     seen = correct if settings.signal == "correct" else agrees
     scores = _draw_scores(rng, settings, seen, present, prompt, n_prompts)
+    looks = _draw_looks(settings.seed, correct, agrees, present) if settings.looks else None
     return CueTable(
         trace_ids=[f"sim{settings.seed}-t{row}" for row in range(n)],
         groups=[f"sim{settings.seed}-p{index}" for index in prompt],
@@ -132,7 +138,27 @@ def simulate(settings: SimulatorSettings) -> CueTable:
         scores=scores[present],
         correct=correct[present].astype(np.int8),
         agrees=agrees[present].astype(np.int8),
+        looks=looks,
     )
+
+
+def simulate_tables(settings: SimulatorSettings) -> Iterator[CueTable]:
+    """Draw traces in batches, so that any number of them fits the memory.
+
+    Up to 50,000 traces of 10 cues (fewer of longer ones) it is :func:`simulate`. Beyond, batches of
+    that many are drawn, each with a seed of its own that follows from ``settings.seed``; rollouts
+    of a prompt stay together.
+    """
+    size = max(1, round(500_000 / settings.cues / settings.rollouts)) * settings.rollouts
+    for number, first in enumerate(range(0, settings.traces, size)):
+        words = np.random.SeedSequence([settings.seed, number]).generate_state(1, np.uint64)
+        yield simulate(
+            replace(
+                settings,
+                traces=min(size, settings.traces - first),
+                seed=int(words[0]) if settings.traces > size else settings.seed,
+            )
+        )
 
 
 def _draw_labels(
@@ -180,3 +206,30 @@ def _draw_scores(
     prior = math.log(share / (1 - share))
     logits = gap * (np.where(seen, gap / 2, -gap / 2) + noise) + prior
     return logits.astype(np.float32)
+
+
+def _draw_looks(
+    seed: int, correct: NDArray[np.bool_], agrees: NDArray[np.bool_], present: NDArray[np.bool_]
+) -> Looks:
+    """Draw what the answers forced at the cues tell, from a generator of its own.
+
+    Two neighbouring answers are the same if both are the final one or both the gold one; two others
+    by chance. Confidence is higher where the answer is the final one.
+    """
+    rng = np.random.default_rng([seed, 1])
+    shape = correct.shape
+    same = np.zeros(shape, dtype=np.bool_)
+    both = (agrees[:, 1:] & agrees[:, :-1]) | (correct[:, 1:] & correct[:, :-1])
+    neither = ~(agrees | correct)
+    chance = neither[:, 1:] & neither[:, :-1] & (rng.random((shape[0], shape[1] - 1)) < 0.2)
+    same[:, 1:] = both | chance
+    repeats = np.zeros(shape, dtype=np.int32)
+    for cue in range(1, shape[1]):
+        repeats[:, cue] = np.where(same[:, cue], repeats[:, cue - 1] + 1, 0)
+    confidences = expit(np.where(agrees, 2.5, 0.5) + rng.standard_normal(shape))
+    tokens = 1 + rng.poisson(5.0, size=shape)
+    return Looks(
+        repeats[present],
+        confidences[present].astype(np.float32),
+        tokens[present].astype(np.int32),
+    )
