@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
-from calibration.answers import same_answer
+from calibration.comparers import AUTO, Comparer
 from probes.errors import InputError
 from probes.events import CueEvent, Trace
 from probes.provenance import Closing, ModelFingerprint
@@ -94,12 +94,15 @@ class TraceRecord:
     hidden: npt.NDArray[np.float32]
     category: str | None = None
 
-    def scored(self, scores: npt.ArrayLike) -> Trace:
-        """Return the trace with one (shaped) float32 score per cue, for calibration."""
+    def scored(self, scores: npt.ArrayLike, comparer: Comparer = AUTO) -> Trace:
+        """Return the trace with one (shaped) float32 score per cue, for calibration.
+
+        The comparer, that of the store, tells which forced answers repeat.
+        """
         values = np.asarray(scores, dtype=np.float32).tolist()
         cues, repeats, before = [], 0, None
         for cue, score in zip(self.cues, values, strict=True):
-            repeats = repeats + 1 if same_answer(before, cue.forced_answer) else 0
+            repeats = repeats + 1 if comparer.same(before, cue.forced_answer) else 0
             before = cue.forced_answer
             logprob = cue.forced_logprob
             cues.append(
@@ -171,7 +174,7 @@ class TraceMeta(Record):
     cues
         The cue spec as JSON; ``stopper.cues`` reads it.
     comparer
-        How answers were compared for ``correct`` and ``agrees``; see :mod:`calibration.answers`.
+        How answers were compared for ``correct`` and ``agrees``; see :mod:`calibration.comparers`.
 
     """
 

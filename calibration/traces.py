@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from calibration import columns
+from calibration.comparers import get_comparer
 from calibration.records import CueRecord, TraceMeta, TraceRecord
 from calibration.store_files import (
     AGAIN,
@@ -28,7 +29,7 @@ from calibration.store_files import (
 )
 from probes.errors import InputError
 from probes.events import Trace
-from probes.network import Probe
+from probes.scorers import Scorer
 from probes.shaping import shape
 from probes.validation import parse
 
@@ -238,7 +239,7 @@ class TraceDataset:
 
 
 def scored_traces(
-    dataset: TraceDataset, probe: Probe, groups: Collection[str] | None = None
+    dataset: TraceDataset, probe: Scorer, groups: Collection[str] | None = None
 ) -> Iterator[Trace]:
     """Score a store with a probe, shaping included: what calibration and evaluation read.
 
@@ -247,12 +248,14 @@ def scored_traces(
     dataset
         Must hold all of the probe's layers.
     probe
-        Scores the hidden states at the cues.
+        Scores the hidden states at the cues, a whole trace at a time, in order.
     groups
         Keep only traces of these prompts; all by default.
 
     """
     wanted = dataset.meta.columns(probe.spec.layers)
+    comparer = get_comparer(dataset.meta.comparer)
     for record in dataset:
         if groups is None or record.group in groups:
-            yield record.scored(shape(probe.score(record.hidden[:, wanted]), probe.spec))
+            scores = shape(probe.score(record.hidden[:, wanted]), probe.spec)
+            yield record.scored(scores, comparer)

@@ -13,6 +13,7 @@ from adapters.vllm.generation import Sampling, force_answers, generate
 from adapters.vllm.labelling import record
 from adapters.vllm.prompts import Prompt
 from adapters.vllm.settings import CollectSettings, PluginSettings
+from calibration.comparers import AUTO, Comparer, get_comparer
 from calibration.records import TraceMeta
 from probes.provenance import Closing
 from probes.spec import default_layers
@@ -60,6 +61,7 @@ class Job:
     layers: str | None
     rollouts: int
     batch: int
+    comparer: str = AUTO.name
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
@@ -101,6 +103,7 @@ def collect(job: Job, prompts: list[Prompt], out: Path) -> int:
 
     from calibration.traces import TraceWriter
 
+    comparer = get_comparer(job.comparer)
     try:
         tokenizer = AutoTokenizer.from_pretrained(job.engine.model)
         config = AutoConfig.from_pretrained(job.engine.model).get_text_config()
@@ -134,7 +137,7 @@ def collect(job: Job, prompts: list[Prompt], out: Path) -> int:
             with tqdm(total=total, initial=total - len(todo), unit="trace", desc="collect") as bar:
                 for start in range(0, len(todo), job.batch):
                     part = todo[start : start + job.batch]
-                    _collect_batch(llm, job, part, closing, automaton, tokenizer, writer)
+                    _collect_batch(llm, job, part, closing, automaton, tokenizer, writer, comparer)
                     bar.update(len(part))
     return len(todo)
 
@@ -157,6 +160,7 @@ def _meta(
             "seed": job.sampling.seed,
         },
         engine={"vllm": facts.vllm_version, "runner": facts.runner, "device": facts.device},
+        comparer=job.comparer,
     )
 
 
@@ -168,6 +172,7 @@ def _collect_batch(
     automaton: CueAutomaton,
     tokenizer: Any,
     writer: TraceWriter,
+    comparer: Comparer,
 ) -> None:
     ids = [prompt.token_ids(tokenizer) for _, prompt in part]
     params = [job.sampling.params(name, 1) for name, _ in part]
@@ -176,7 +181,9 @@ def _collect_batch(
     for (name, prompt), trace, answers in zip(part, traces, forced, strict=True):
         width = writer.meta.width
         writer.append(
-            record(name, prompt, trace, answers, closing, automaton.labels, tokenizer, width)
+            record(
+                name, prompt, trace, answers, closing, automaton.labels, tokenizer, width, comparer
+            )
         )
     writer.flush()
 

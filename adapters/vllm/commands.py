@@ -43,6 +43,13 @@ def collect(
     top_k: Annotated[int | None, typer.Option(help="Default: the model's own.")] = None,
     seed: Annotated[int, typer.Option(help="Fixes every request's noise.")] = 0,
     batch: Annotated[int, typer.Option(help="Traces written at a time.", min=1)] = 64,
+    comparer: Annotated[
+        str,
+        typer.Option(
+            help="How answers are taken and compared: auto, math, choice, text, number, exact, or "
+            "an installed one's name."
+        ),
+    ] = "auto",
     dtype: Annotated[str, typer.Option(help=_DTYPE_HELP)] = "auto",
     max_model_len: Annotated[int | None, typer.Option(help="Longest sequence.")] = None,
     max_num_seqs: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 64,
@@ -55,7 +62,9 @@ def collect(
     from adapters.vllm.engine import EngineOptions
     from adapters.vllm.generation import Sampling
     from adapters.vllm.prompts import read_prompts
+    from calibration.comparers import get_comparer
 
+    get_comparer(comparer)  # refuses an unknown name before anything is read
     asked = read_prompts(prompts, limit)
     own = generation_defaults(model)
     job = Job(
@@ -81,6 +90,7 @@ def collect(
         layers=layers,
         rollouts=rollouts,
         batch=batch,
+        comparer=comparer,
     )
     added = run(job, asked, out)
     typer.echo(f"{out}: {added} traces added. Next: stopper train {out} --out ARTIFACT")

@@ -15,7 +15,7 @@ from adapters.vllm.generation import Generated, Sampling, force_answers, generat
 from adapters.vllm.labelling import answer_of, record
 from adapters.vllm.prompts import Prompt
 from adapters.vllm.settings import PluginSettings
-from calibration.answers import same_answer
+from calibration.comparers import AUTO, Comparer, get_comparer
 from calibration.evaluate import clopper_pearson
 from calibration.report import PLOT_ALPHAS, Evaluation, Evaluator
 from calibration.table import CueTable
@@ -30,11 +30,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One pass over the prompts: what was generated, the answers, and the wall-clock seconds."""
+    """One pass over the prompts: what was generated, the answers, and the wall-clock seconds.
+
+    `comparer` tells right answers.
+    """
 
     traces: list[Generated]
     answers: list[str | None]
     wall_s: float
+    comparer: Comparer = AUTO
 
     @property
     def tokens(self) -> float:
@@ -45,8 +49,8 @@ class Served:
         """Share of right answers; None if a gold answer is missing."""
         if any(prompt.answer is None for prompt in prompts):
             return None
-        pairs = zip(self.answers, prompts, strict=True)
-        return float(np.mean([same_answer(answer, prompt.answer) for answer, prompt in pairs]))
+        same, pairs = self.comparer.same, zip(self.answers, prompts, strict=True)
+        return float(np.mean([same(answer, prompt.answer) for answer, prompt in pairs]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +73,14 @@ class Comparison:
     def bad(self) -> list[bool]:
         """Per prompt: stopped, and badly in the sense of the artifact's loss."""
         found = []
+        same = self.full.comparer.same
         for number, prompt in enumerate(self.prompts):
             full, short = self.full.answers[number], self.stopped.answers[number]
-            wrong = not same_answer(short, prompt.answer)
+            wrong = not same(short, prompt.answer)
             bad = {
-                "disagree": not same_answer(short, full),
+                "disagree": not same(short, full),
                 "wrong": wrong,
-                "harm": wrong and same_answer(full, prompt.answer),
+                "harm": wrong and same(full, prompt.answer),
             }[self.evaluation.loss]
             found.append(self.stops[number] is not None and bad)
         return found
@@ -154,7 +159,15 @@ class _Server:
         start = time.perf_counter()
         traces = generate(self.llm, ids, params, closing.end_ids)
         wall = time.perf_counter() - start
-        return Served(traces, [answer_of(trace, self.tokenizer) for trace in traces], wall)
+        answers = [
+            answer_of(trace, self.tokenizer, self.comparer, closing.end_ids) for trace in traces
+        ]
+        return Served(traces, answers, wall, self.comparer)
+
+    @property
+    def comparer(self) -> Comparer:
+        """How the artifact's labels were made."""
+        return get_comparer(self.artifact.manifest.comparer or AUTO.name)
 
     def stop_positions(self, served: Served) -> list[int | None]:
         """Read from the engine's own decisions where each request was stopped."""
@@ -182,10 +195,10 @@ class _Server:
                 prompt = self.prompts[start + offset]
                 made = record(
                     prompt.id, prompt, trace, answers, closing, cues.labels, self.tokenizer,
-                    probe.spec.input_dim,
+                    probe.spec.input_dim, self.comparer,
                 )  # fmt: skip
                 scores = shape(probe.score(made.hidden), probe.spec)
-                rows.append(made.scored(scores))
+                rows.append(made.scored(scores, self.comparer))
                 passing = (c.position for c, s in zip(made.cues, scores, strict=True) if s > limit)
                 offline.append(next(passing, None))
         return CueTable.from_traces(rows), offline

@@ -9,18 +9,24 @@ import numpy as np
 
 from adapters.vllm.generation import Forced, Generated
 from adapters.vllm.prompts import Prompt
-from calibration.answers import extract_answer, extract_forced, same_answer
+from calibration.comparers import AUTO, Comparer
 from calibration.records import CueRecord, TraceRecord
 from probes.provenance import Closing
 
 
-def answer_of(trace: Generated, tokenizer: Any) -> str | None:
+def answer_of(
+    trace: Generated, tokenizer: Any, comparer: Comparer = AUTO, end_ids: Sequence[int] = ()
+) -> str | None:
     """Return the answer after the thinking; None for a trace that never ended it.
 
-    The thinking is not searched: a box in it is a thought, not an answer.
+    The thinking is not searched: a box in it is a thought, not an answer. Nor are ``end_ids``,
+    which close it.
     """
     rest = trace.output_ids[trace.thinking_tokens :]
-    return extract_answer(tokenizer.decode(rest)) if rest else None
+    if not rest:
+        return None
+    text = tokenizer.decode(rest[len(end_ids) :], skip_special_tokens=True)
+    return comparer.extract(text)
 
 
 def record(
@@ -32,6 +38,7 @@ def record(
     labels: Sequence[str],
     tokenizer: Any,
     width: int,
+    comparer: Comparer = AUTO,
 ) -> TraceRecord:
     """Label one trace.
 
@@ -43,13 +50,15 @@ def record(
         The automaton's cue names; code i is `labels[i - 1]`.
     width
         Columns of a hidden state.
+    comparer
+        Takes answers out of outputs and compares them.
 
     """
-    answer = answer_of(trace, tokenizer)
+    answer = answer_of(trace, tokenizer, comparer, closing.end_ids)
     cues = []
     for cue, answered in zip(trace.cues, forced, strict=True):
         text = tokenizer.decode(answered.token_ids, skip_special_tokens=True)
-        short = extract_forced(text, closing.answer_prompt)
+        short = comparer.extract_forced(text, closing.answer_prompt)
         known = prompt.answer is not None
         cues.append(
             CueRecord(
@@ -57,8 +66,8 @@ def record(
                 label=labels[cue.label - 1],
                 forced_ids=answered.token_ids,
                 forced_answer=short,
-                correct=same_answer(short, prompt.answer) if known else None,
-                agrees=same_answer(short, answer),
+                correct=comparer.same(short, prompt.answer) if known else None,
+                agrees=comparer.same(short, answer),
                 forced_logprob=answered.logprob,
             )
         )
@@ -72,7 +81,7 @@ def record(
         text=trace.text,
         answer=answer,
         gold=prompt.answer,
-        full_correct=None if prompt.answer is None else same_answer(answer, prompt.answer),
+        full_correct=None if prompt.answer is None else comparer.same(answer, prompt.answer),
         level=prompt.level,
         finish_reason=trace.finish_reason,
         cues=cues,

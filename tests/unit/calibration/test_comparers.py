@@ -101,12 +101,13 @@ def test_what_is_taken_out_of_an_output(name: str, output: str, answer: str | No
 
 SAME = {
     "auto": [("0.5", r"\frac{1}{2}"), ("(B) seven", "B"), ("Monday", "monday"), ("0.3333", "1/3")],
-    "math": [(r"\frac{1}{2}", "0.5"), ("x+1", "1+x"), (r"2\sqrt{2}", r"\sqrt{8}"), 
+    "math": [(r"\frac{1}{2}", "0.5"), ("x+1", "1+x"), (r"2\sqrt{2}", r"\sqrt{8}"),
              ("1,000", "1000"), ("yes", "yes"), ("9^{9^{9^9}}", "9^{9^{9^9}}")],
-    "choice": [("(B)", "B. Paris"), ("b", "option B"), (r"\text{(B)}", "**B**"), 
-               ("A, C", "C and A"), ("The answer is (D).", "d) 12"), ("B. Paris", "B. Rome"), ("Paris", "the Paris!")],
+    "choice": [("(B)", "B. Paris"), ("b", "option B"), (r"\text{(B)}", "**B**"),
+               ("A, C", "C and A"), ("The answer is (D).", "d) 12"), ("B. Paris", "B. Rome"),
+               ("Paris", "the Paris!")],
     "text": [("The Great Gatsby", "great gatsby."), ("U.S.", "us"), ("Straße", "STRASSE"),
-             ("\uff11\uff19", "19"), ("1,000 men", "1000 men"), ("don't", "dont"), 
+             ("\uff11\uff19", "19"), ("1,000 men", "1000 men"), ("don't", "dont"),
              ("\xe9", "e\u0301"), ("?", "?"), ("the", "The")],
     "number": [("$1,250.50", "1250.5"), ("3/4 cup", "0.75"), (r"\frac{3}{4}", ".75"), ("50%", "50"),
                ("100000", "100001"), ("-2 degrees", "-2.0"), ("3 to 5", "3 to 5"), ("1e3", "1000")],
