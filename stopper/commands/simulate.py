@@ -73,6 +73,7 @@ def simulate(
         autocorrelation=autocorrelation,
         flicker=flicker,
         no_cues=no_cues,
+        looks=looks,
         seed=seed,
     )
     n_cues = 0
