@@ -26,6 +26,8 @@ from scipy.special import expit
 from calibration.risk import check_alpha
 from probes.errors import InputError
 
+_BLOCK = 1 << 20  # scores that MAPIE sees at a time: it takes some 70 bytes for each
+
 
 def conformal_rank(n: int, delta: float) -> int:
     """Give the rank ceil((n + 1)(1 - delta)) of the conformal quantile; beyond n it is infinite."""
@@ -109,6 +111,10 @@ class MapiePerCue:
         """Tell at which cues the prediction set is {right}; bool[n_cues]."""
         if len(scores) == 0:
             return np.zeros(0, dtype=np.bool_)
+        blocks = range(0, len(scores), _BLOCK)
+        return np.concatenate([self._passes(scores[first : first + _BLOCK]) for first in blocks])
+
+    def _passes(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
         _, sets = self._classifier.predict_set(np.asarray(scores)[:, np.newaxis])
         wrong_in, right_in = sets[:, 0, 0].astype(np.bool_), sets[:, 1, 0].astype(np.bool_)
         return np.asarray(right_in & ~wrong_in, dtype=np.bool_)

@@ -1,6 +1,6 @@
-"""Your own scores: the JSON Lines form of traces, one trace a line, read strictly and written.
+"""Your own scores: traces as JSON Lines (here) or Parquet, read strictly and written.
 
-::
+One trace a line::
 
     {"trace_id": "a-1", "group": "a", "tokens": 812, "full_correct": true,
      "cues": [{"position": 120, "score": -1.5, "correct": false, "agrees": false}, ...]}
@@ -10,6 +10,9 @@ Every field must be there; labels that are unknown are written as null. A trace 
 ``confidence`` (0 to 1) and ``answer_tokens`` (integer) of the answer forced there. Positions rise
 within a trace and end at most at ``tokens``. Scores are logits (any rising function of "safe to
 stop" will do: only their order counts) and are compared as float32. Other fields are left unread.
+
+The Parquet form (:mod:`calibration.score_parquet`) has the same fields and is the one for millions
+of traces. Either is read in batches; a path that is a folder, or ends in ``.parquet``, is Parquet.
 """
 
 from __future__ import annotations
@@ -20,9 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
+from calibration import score_parquet
 from calibration.files import replacing
-from calibration.table import CueTable, as_table
+from calibration.strings import Seen
+from calibration.table import CueTable
 from probes.errors import InputError
 from probes.events import CueEvent, Trace
 
@@ -31,7 +37,7 @@ _INT64_MAX = 2**63 - 1
 
 
 def read_scores(path: str | Path) -> Iterator[Trace]:
-    """Read traces one by one; memory holds one line and the identifiers seen.
+    """Read traces one by one; memory holds one line and a hash of each identifier seen.
 
     Parameters
     ----------
@@ -49,7 +55,7 @@ def read_scores(path: str | Path) -> Iterator[Trace]:
         trace_id that was there before, or at the end of a file without any trace.
     """
     path = Path(path)
-    lines: dict[str, int] = {}
+    lines, count = Seen(), 0
     try:
         with path.open("rb") as file:
             for number, raw in enumerate(file, start=1):
@@ -57,29 +63,54 @@ def read_scores(path: str | Path) -> Iterator[Trace]:
                     continue
                 where = f"{path}:{number}"
                 trace = _trace(where, _parse(where, raw))
-                first = lines.setdefault(trace.trace_id, number)
+                first = lines.first(trace.trace_id, number)
                 if first != number:
                     raise InputError(
                         f"{where}: trace_id {trace.trace_id!r} was already used in line {first}; "
                         "give every trace its own (rollouts of one prompt share the group)."
                     )
+                count += 1
                 yield trace
     except OSError as problem:
         raise InputError(f"{path}: cannot be read: {problem.strerror or problem}.") from None
-    if not lines:
+    if not count:
         raise InputError(f"{path}: holds no trace; write one JSON object per line.")
 
 
+def read_tables(path: str | Path) -> Iterator[CueTable]:
+    """Read scores of either form in batches; a bar shows on long files.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_scores` and :func:`calibration.score_parquet.read_tables`.
+    """
+    path = Path(path)
+    if is_parquet(path):
+        tables, total = score_parquet.read_tables(path), score_parquet.count_traces(path)
+    else:
+        tables, total = CueTable.batches(read_scores(path)), None
+    with tqdm(desc=f"reading {path.name}", total=total, unit="trace", delay=2, leave=False) as bar:
+        for table in tables:
+            yield table
+            bar.update(len(table))
+
+
 def load_scores(path: str | Path) -> CueTable:
-    """Read a whole file into columns; errors as in :func:`read_scores`."""
-    return CueTable.from_traces(read_scores(path))
+    """Read scores of either form into columns, about 30 bytes a cue; errors as in `read_tables`."""
+    return CueTable.concatenate(read_tables(path))
+
+
+def is_parquet(path: Path) -> bool:
+    """Tell the form of a scores file by its name; a folder holds Parquet files."""
+    return path.suffix == score_parquet.SUFFIX or path.is_dir()
 
 
 def write_scores(path: str | Path, traces: CueTable | Iterable[Trace]) -> int:
     """Write traces, all or nothing: the file appears (or is replaced) when it is complete.
 
-    Scores are written with the digits that float32 needs, so that reading them gives the same
-    float32 back.
+    The form follows the name, see :func:`is_parquet`. Scores are written with the digits that
+    float32 needs, so that reading them gives the same float32 back.
 
     Returns
     -------
@@ -90,12 +121,22 @@ def write_scores(path: str | Path, traces: CueTable | Iterable[Trace]) -> int:
     InputError
         When the file cannot be written.
     """
+    return write_tables(
+        path, [traces] if isinstance(traces, CueTable) else CueTable.batches(traces)
+    )
+
+
+def write_tables(path: str | Path, tables: Iterable[CueTable]) -> int:
+    """Write batches of traces as :func:`write_scores` does, one in memory at a time."""
+    if is_parquet(Path(path)):
+        return score_parquet.write_tables(path, tables)
     count = 0
     with replacing(path) as file:
-        for trace in as_table(traces).traces():
-            line = json.dumps(_record(trace), ensure_ascii=False) + "\n"
-            file.write(line.encode("utf-8"))
-            count += 1
+        for table in tables:
+            for trace in table.traces():
+                line = json.dumps(_record(trace), ensure_ascii=False) + "\n"
+                file.write(line.encode("utf-8"))
+            count += len(table)
     return count
 
 
@@ -225,6 +266,8 @@ def _text(where: str, data: Mapping[str, Any], name: str) -> str:
     value = _field(where, data, name)
     if not isinstance(value, str) or not value:
         raise _wrong(where, name, "a string that is not empty", value)
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise _wrong(where, name, "valid Unicode (it holds half of a surrogate pair)", value)
     return value
 
 

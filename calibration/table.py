@@ -10,43 +10,35 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.looks import UNKNOWN, Looks, look_at
 from calibration.strings import Strings, first_appearance
 from probes.errors import InputError
 from probes.events import CueEvent, Trace
 
-UNKNOWN, NO, YES = -1, 0, 1
+NO, YES = 0, 1
+
+__all__ = ["NO", "UNKNOWN", "YES", "CueTable", "Looks", "as_table"]
 
 #: Traces held as Python objects at a time where there are more than that.
 BATCH = 4096
 
-
-@dataclass(frozen=True, eq=False)
-class Looks:
-    """What a forced answer at each cue tells without any label, and what it costs.
-
-    Attributes
-    ----------
-    repeats
-        int32[n_cues], how many cues directly before hold the same answer; -1 unknown.
-    confidences
-        float32[n_cues], geometric mean of the answer's token probabilities; NaN unknown.
-    tokens
-        int32[n_cues], length of the answer; -1 unknown.
-    """
-
-    repeats: NDArray[np.int32]
-    confidences: NDArray[np.float32]
-    tokens: NDArray[np.int32]
-
-    def take(self, cues: NDArray[np.int64]) -> Looks:
-        """Select cues by index."""
-        return Looks(self.repeats[cues], self.confidences[cues], self.tokens[cues])
+_COLUMNS = (
+    "trace_ids",
+    "groups",
+    "tokens",
+    "full_correct",
+    "offsets",
+    "positions",
+    "scores",
+    "correct",
+    "agrees",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +127,7 @@ class CueTable:
     @classmethod
     def from_traces(cls, traces: Iterable[Trace]) -> CueTable:
         """Turn traces into columns, one pass; at most :data:`BATCH` objects are held at a time."""
-        return cls.concatenate(list(cls.batches(traces)))
+        return cls.concatenate(cls.batches(traces))
 
     @classmethod
     def batches(cls, traces: Iterable[Trace], size: int = BATCH) -> Iterator[CueTable]:
@@ -145,35 +137,38 @@ class CueTable:
             yield cls._of(batch)
 
     @classmethod
-    def concatenate(cls, tables: Sequence[CueTable]) -> CueTable:
-        """Put tables one after another; the names of more than one are held as :class:`Strings`."""
-        if not tables:
-            return cls._of([])
-        if len(tables) == 1:
-            return tables[0]
-        lengths = [np.diff(table.offsets) for table in tables]
-        offsets = np.concatenate([np.zeros(1, dtype=np.int64), *lengths])
-        names = dict.fromkeys(name for table in tables for name in table.strata)
+    def concatenate(cls, tables: Iterable[CueTable]) -> CueTable:
+        """Put tables one after another; the names of more than one are held as :class:`Strings`.
+
+        From an iterator, each table is let go of as its columns are taken: the most that is held at
+        a time is all columns and one of them again.
+        """
+        source = iter(tables)
+        first, second = next(source, None), next(source, None)
+        if first is None or second is None:
+            return cls._of([]) if first is None else first
+        parts: dict[str, list[Any]] = {name: [] for name in (*_COLUMNS, "looks", "strata", "sizes")}
+        for table in chain((first, second), source):
+            for name in _COLUMNS:
+                parts[name].append(getattr(table, name))
+            parts["looks"].append(table.looks or table.n_cues)
+            parts["strata"].append(table.strata)
+            parts["sizes"].append((len(table), table.n_cues))
+        del first, second, table
+        n_cues = np.cumsum([0, *(cues for _, cues in parts["sizes"])])
+        for number, start in enumerate(n_cues[:-1]):  # each table's offsets begin at 0
+            ends = parts["offsets"][number]
+            parts["offsets"][number] = (ends if number == 0 else ends[1:]) + start
+        names = dict.fromkeys(name for strata in parts["strata"] for name in strata)
+        lengths = [traces for traces, _ in parts["sizes"]]
+        strata = {
+            name: _strata([part.get(name) for part in parts["strata"]], lengths) for name in names
+        }
         looks = None
-        if any(table.looks is not None for table in tables):
-            parts = [table.looks or _unknown_looks(table.n_cues) for table in tables]
-            looks = Looks(
-                np.concatenate([part.repeats for part in parts]),
-                np.concatenate([part.confidences for part in parts]),
-                np.concatenate([part.tokens for part in parts]),
-            )
+        if any(isinstance(part, Looks) for part in parts["looks"]):
+            looks = Looks.concatenate(parts["looks"])
         return cls(
-            trace_ids=Strings.concatenate([table.trace_ids for table in tables]),
-            groups=Strings.concatenate([table.groups for table in tables]),
-            tokens=np.concatenate([table.tokens for table in tables]),
-            full_correct=np.concatenate([table.full_correct for table in tables]),
-            offsets=np.cumsum(offsets, out=offsets),
-            positions=np.concatenate([table.positions for table in tables]),
-            scores=np.concatenate([table.scores for table in tables]),
-            correct=np.concatenate([table.correct for table in tables]),
-            agrees=np.concatenate([table.agrees for table in tables]),
-            looks=looks,
-            strata={name: _strata(name, tables) for name in names},
+            **{name: _column(parts.pop(name)) for name in _COLUMNS}, looks=looks, strata=strata
         )
 
     @classmethod
@@ -202,7 +197,7 @@ class CueTable:
                 scores.append(cue.score)
                 correct.append(_encode(cue.correct))
                 agrees.append(_encode(cue.agrees))
-                looks.append(_look(cue))
+                looks.append(look_at(cue))
             ends.append(len(scores))
         with np.errstate(over="ignore"):  # an overflow becomes inf, which is reported by its trace
             score_column = np.array(scores, dtype=np.float64).astype(np.float32)
@@ -216,7 +211,7 @@ class CueTable:
             scores=score_column,
             correct=np.array(correct, dtype=np.int8),
             agrees=np.array(agrees, dtype=np.int8),
-            looks=_looks(looks),
+            looks=Looks.of(looks),
             strata={
                 name: values
                 for name, values in (("level", levels), ("category", categories))
@@ -295,40 +290,21 @@ def _pick(values: Sequence[str], rows: NDArray[np.int64]) -> Sequence[str]:
     return values.take(rows) if isinstance(values, Strings) else [values[row] for row in rows]
 
 
-def _strata(name: str, tables: Sequence[CueTable]) -> list[str | None]:
+def _column(parts: list[Any]) -> Any:
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return Strings.concatenate(parts)
+
+
+def _strata(
+    parts: Sequence[Sequence[str | None] | None], lengths: Sequence[int]
+) -> list[str | None]:
     known: dict[str | None, str | None] = {}  # one object for each value, however often it occurs
     return [
         known.setdefault(value, value)
-        for table in tables
-        for value in table.strata.get(name, [None] * len(table))
+        for part, length in zip(parts, lengths, strict=True)
+        for value in (part or [None] * length)
     ]
-
-
-def _unknown_looks(n_cues: int) -> Looks:
-    return Looks(
-        np.full(n_cues, UNKNOWN, dtype=np.int32),
-        np.full(n_cues, np.nan, dtype=np.float32),
-        np.full(n_cues, UNKNOWN, dtype=np.int32),
-    )
-
-
-def _look(cue: CueEvent) -> tuple[int, float, int]:
-    return (
-        UNKNOWN if cue.repeats is None else cue.repeats,
-        math.nan if cue.confidence is None else cue.confidence,
-        UNKNOWN if cue.answer_tokens is None else cue.answer_tokens,
-    )
-
-
-def _looks(rows: list[tuple[int, float, int]]) -> Looks | None:
-    if all(row[0] == row[2] == UNKNOWN and math.isnan(row[1]) for row in rows):
-        return None
-    repeats, confidences, tokens = zip(*rows, strict=True)
-    return Looks(
-        np.array(repeats, dtype=np.int32),
-        np.array(confidences, dtype=np.float32),
-        np.array(tokens, dtype=np.int32),
-    )
 
 
 def _encode(label: bool | None) -> int:

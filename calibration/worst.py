@@ -7,13 +7,13 @@ without one): at every threshold from x_i on, trace i is not stopped badly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.losses import bad_cues
-from calibration.strings import digests
+from calibration.strings import digests, first_appearance
 from calibration.table import CueTable, as_table
 from probes.errors import InputError
 from probes.events import Trace
@@ -159,13 +159,18 @@ def reduce_rollouts(
     float32[n_groups]
     """
     if rollouts == "one":
-        return worst[drawn_rollouts(names, groups)]
+        return worst[drawn_rows(names, groups)]
     reduced = np.full(int(groups.max()) + 1, -np.inf, dtype=np.float32)
     np.maximum.at(reduced, groups, worst)
     return reduced
 
 
-def drawn_rollouts(names: NDArray[np.uint64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
+def drawn_rollouts(trace_ids: Sequence[str], groups: Sequence[str]) -> NDArray[np.int64]:
+    """Draw one row per group by the hash of its trace_id; int64[n_groups], by first appearance."""
+    return drawn_rows(digests(trace_ids), first_appearance(groups))
+
+
+def drawn_rows(names: NDArray[np.uint64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
     """Draw one row per group, the one whose name has the smallest hash; int64[n_groups]."""
     # By group, then by hash; equal hashes (one name twice) keep their order.
     order = np.lexsort((names[:, 1], names[:, 0], groups))

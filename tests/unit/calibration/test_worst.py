@@ -12,7 +12,6 @@ from table_makers import SCORES, trace, trace_lists
 
 from calibration import worst as worst_module
 from calibration.losses import LOSSES
-from calibration.strings import digests
 from calibration.worst import drawn_rollouts, worst_bad_scores, worst_bad_scores_flat
 from probes.errors import InputError
 from probes.events import Trace
@@ -131,9 +130,9 @@ def test_the_worst_rollout_is_never_below_the_drawn_one(traces: list[Trace]) -> 
 
 
 def test_the_draw_does_not_look_at_scores_or_order() -> None:
-    ids, groups = ["x", "y", "z"], np.zeros(3, dtype=np.int64)
-    drawn = {ids[int(drawn_rollouts(digests(ids), groups)[0])]}
-    drawn |= {ids[::-1][int(drawn_rollouts(digests(ids[::-1]), groups)[0])]}
+    ids, groups = ["x", "y", "z"], ["g", "g", "g"]
+    drawn = {ids[int(drawn_rollouts(ids, groups)[0])]}
+    drawn |= {ids[::-1][int(drawn_rollouts(ids[::-1], groups)[0])]}
     assert len(drawn) == 1
 
 
