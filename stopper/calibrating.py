@@ -248,6 +248,8 @@ def calibrated(
             "threshold": found.threshold,
             "promise": found.promise,
             "rollouts": found.rollouts,
+            "rule": found.rule,
+            "parameters": dict(found.parameters),
         }
     )
     changes: dict[str, object] = {
@@ -300,6 +302,9 @@ def rule_of(artifact: Artifact) -> Rule:
         worst_scores=artifact.worst_scores,
         good_scores=tensors.get(GOOD),
         bad_scores=tensors.get(BAD),
+        rule=record.rule,
+        parameters=record.parameters,
+        alpha=record.alpha,
     )
 
 

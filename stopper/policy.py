@@ -70,7 +70,8 @@ class StopPolicy:
         Raises
         ------
         ArtifactError
-            If the artifact is not calibrated, or by LYNX's rule, which promises nothing per trace.
+            If the artifact is not calibrated, by LYNX's rule, which promises nothing per trace, or
+            for another rule than the plain threshold.
 
         """
         record = artifact.manifest.calibration
@@ -80,6 +81,12 @@ class StopPolicy:
             raise ArtifactError(
                 "the artifact was calibrated by method lynx, a baseline for offline comparison. "
                 "Calibrate with `--method ltt` or `--method crc` to serve it"
+            )
+        if record.rule != "level":
+            raise ArtifactError(
+                f"the artifact was calibrated for the rule '{record.rule}', which can be evaluated "
+                "offline; the engine serves 'level' alone. Calibrate with `--rule level` to serve "
+                "it"
             )
         return cls(artifact.worst_scores, record.method, record.confidence or 0.9)
 

@@ -301,7 +301,7 @@ def one_each(table: CueTable) -> CueTable:
     """Keep one drawn rollout of each group."""
     if table.n_groups == len(table):
         return table
-    return table.take(drawn_rollouts(digests(table.trace_ids), table.group_codes))
+    return table.take(drawn_rollouts(table.trace_ids, table.groups))
 
 
 def cue_numbers(table: CueTable) -> NDArray[np.int64]:

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import root
 from scipy.special import betaln, digamma, expit, logsumexp, xlog1py, xlogy
 
 from calibration.rules.base import FittedRule, Guarantee, Numbers, ScoredRule, Terms
@@ -109,6 +108,8 @@ def fit_mixture(p: NDArray[np.float64]) -> tuple[list[float], list[float], list[
 
 def _fit_beta(p: NDArray[np.float64], weights: NDArray[np.float64]) -> tuple[float, float]:
     """Maximise a weighted Beta likelihood: digamma(a) - digamma(a + b) = mean log p, and so on."""
+    from scipy.optimize import root  # the engine, which never comes here, is spared the import
+
     mean = float(weights @ p)
     variance = max(float(weights @ (p - mean) ** 2), 1e-12)
     size = max(mean * (1 - mean) / variance - 1, 0.1)

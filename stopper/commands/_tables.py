@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from rich.markup import escape
@@ -15,6 +16,7 @@ from calibration.calibrate import Calibration
 from calibration.evaluate import Outcome
 from calibration.report import Evaluation
 from calibration.risk import minimum_units, threshold
+from calibration.rules import DEFAULT_RULE, rule_class
 from stopper.cards import ALPHAS
 
 
@@ -25,13 +27,19 @@ def note(text: str) -> None:
 
 def calibration_summary(found: Calibration) -> Table:
     """Show what was calibrated, and the thresholds for other alphas."""
-    table = Table(title=f"calibrated by {found.method} for loss '{found.loss}'", show_header=False)
+    by = found.method if found.rule == DEFAULT_RULE else f"{found.method}, rule '{found.rule}',"
+    table = Table(title=f"calibrated by {by} for loss '{found.loss}'", show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_row("requests (groups)", str(found.n_units))
     table.add_row("traces, cues", f"{found.n_traces}, {found.n_cues}")
     share = len(found.bad_scores) / found.n_cues
     table.add_row("bad cues", f"{len(found.bad_scores)} ({share:.1%})")
+    if found.rule != DEFAULT_RULE:
+        for name, value in found.parameters.items():
+            table.add_row(name.replace("_", " "), _parameter(value))
+    if not rule_class(found.rule).any_alpha:
+        return table
     never = int(np.isneginf(found.worst_scores).sum())
     table.add_row("requests without a bad record", f"{never} ({never / found.n_units:.1%})")
     table.add_row(f"threshold at alpha {found.alpha:g}", f"score > {found.threshold:.6g}")
@@ -40,6 +48,12 @@ def calibration_summary(found: Calibration) -> Table:
             if alpha != found.alpha:
                 table.add_row(f"... at alpha {alpha:g}", _threshold(found, alpha))
     return table
+
+
+def _parameter(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_parameter(item) for item in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _threshold(found: Calibration, alpha: float) -> str:
@@ -60,7 +74,8 @@ def rules_table(evaluation: Evaluation) -> Table:
     for title in ("accuracy", "tokens", "saved", "bad", "share", "95 % interval"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in evaluation.rows:
-        saved = 1 - row.tokens / evaluation.full.tokens if evaluation.full.tokens else 0.0
+        spent = row.tokens + row.extra_tokens
+        saved = 1 - spent / evaluation.full.tokens if evaluation.full.tokens else 0.0
         style = "bold" if row is evaluation.stopped else None
         # The full trace and the oracle are never stopped badly: their zeros are no estimates.
         certain = row is evaluation.full or row is evaluation.oracle
@@ -91,11 +106,13 @@ def verdict(evaluation: Evaluation) -> str:
         return f"{found}: alpha {alpha:g} kept."
     if low <= alpha:
         return f"{found}: above alpha {alpha:g}, but within the noise of so few traces."
-    reason = (
-        "the per-cue rule promises nothing per request."
-        if evaluation.method == "lynx"
-        else "these traces are not like those calibrated on (docs/guarantee.md: what breaks it)."
-    )
+    reason = "these traces are not like those calibrated on (docs/guarantee.md: what breaks it)."
+    if evaluation.method == "lynx" or evaluation.rule == "mapie":
+        reason = "the per-cue rule promises nothing per request."
+    elif evaluation.guarantee == "tokens":
+        reason = f"the rule '{evaluation.rule}' promises tokens, not risk (docs/rules.md)."
+    elif evaluation.guarantee == "none":
+        reason = f"the rule '{evaluation.rule}' promises nothing (docs/rules.md)."
     return f"{found}: alpha {alpha:g} BROKEN, {reason}"
 
 

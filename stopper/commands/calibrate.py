@@ -8,6 +8,17 @@ from typing import Annotated
 
 import typer
 
+from stopper.commands._rules import (
+    BonferroniCues,
+    Budget,
+    HopelessAfter,
+    HopelessShare,
+    Longest,
+    LookDelta,
+    LookSignal,
+    options_by_rule,
+)
+
 
 class LossName(StrEnum):
     """Losses of a stop."""
@@ -64,6 +75,20 @@ def calibrate(
             "no promise per request."
         ),
     ] = Method.ltt,
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="Stopping rule, see docs/rules.md; engines serve level. lynx is --method lynx.",
+            metavar="NAME",
+        ),
+    ] = "level",
+    hopeless_share: HopelessShare = None,
+    hopeless_after: HopelessAfter = None,
+    bonferroni_cues: BonferroniCues = None,
+    budget: Budget = None,
+    longest: Longest = None,
+    look_delta: LookDelta = None,
+    look_signal: LookSignal = None,
     rollouts: Annotated[
         Rollouts,
         typer.Option(help="Several traces of a group count once: one drawn, or the worst."),
@@ -96,6 +121,8 @@ def calibrate(
     from rich.markup import escape
 
     from calibration.calibrate import calibrate as find
+    from calibration.calibrate import calibrate_rule
+    from calibration.rules import Terms, make_rule
     from calibration.scores import load_scores
     from stopper import calibrating
     from stopper.artifact import Artifact, check_target
@@ -103,6 +130,21 @@ def calibrate(
     from stopper.errors import InputError
 
     console = Console()
+    given = options_by_rule(
+        hopeless_share=hopeless_share,
+        hopeless_after=hopeless_after,
+        bonferroni_cues=bonferroni_cues,
+        budget=budget,
+        longest=longest,
+        look_delta=look_delta,
+        look_signal=look_signal,
+        rules=[rule],
+    )
+    stopping = make_rule(rule, given.get(rule))
+    if method is Method.lynx and rule not in ("level", "lynx"):
+        raise InputError(
+            f"--method lynx is a rule of its own; leave out --rule {rule}, or --method"
+        )
     source = calibrating.choose_source(scores, traces)
     base, chosen = None, None
     if scores is not None:
@@ -134,16 +176,20 @@ def calibrate(
             note(f"set aside groups of the artifact's other splits: {kept}")
         if dict(chosen.sampling) != base.manifest.sampling:
             note(f"the promise is for the sampling of {source}: {dict(chosen.sampling)}")
-    found = find(
-        table,
-        loss=loss.value,
-        alpha=alpha,
-        method=method.value,
-        confidence=confidence,
-        rollouts=rollouts.value,
-        allow_one_class=allow_one_class,
-        source=str(source),
-    )
+    if method is Method.lynx or rule == "level":
+        found = find(
+            table,
+            loss=loss.value,
+            alpha=alpha,
+            method=method.value,
+            confidence=confidence,
+            rollouts=rollouts.value,
+            allow_one_class=allow_one_class,
+            source=str(source),
+        )
+    else:
+        terms = Terms(loss.value, alpha, method.value, confidence, rollouts.value)
+        found = calibrate_rule(stopping, table, terms, allow_one_class, str(source))
     for remark in found.notes:
         note(remark)
     made = calibrating.calibrated(found, table, base, chosen, valid_days)

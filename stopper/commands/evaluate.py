@@ -110,6 +110,11 @@ def evaluate(
             f"{first.n_test} traces of {first.n_groups} groups: the interval allows for rollouts "
             "of one group being alike"
         )
+    if first.stopped.extra_tokens:
+        note(
+            f"beside the thinking, the rule '{first.rule}' generates "
+            f"{first.stopped.extra_tokens:.1f} tokens a trace to decide; they count as not saved"
+        )
     if first.score_auroc is None:
         note("all test cues are of one class: nothing tells how well the scores separate")
     if json_file is not None:
