@@ -16,11 +16,28 @@ def collect(
     prompts: Annotated[
         Path,
         typer.Option(
-            help="JSONL, one prompt a line: {id, messages | prompt, group?, answer?, level?}."
+            help="JSONL, one prompt a line: {id, messages | prompt, group?, answer?, level?}; or a "
+            "data set (folder, Parquet, Arrow, JSON, CSV); or a server's log of requests."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the trace store; resumes if it exists.")],
     limit: Annotated[int | None, typer.Option(help="Take only the first N prompts.")] = None,
+    prompts_as: Annotated[
+        str, typer.Option(help="How to read --prompts: auto, prompts, dataset or requests.")
+    ] = "auto",
+    prompt_column: Annotated[
+        str | None, typer.Option(help="Data set: column of the questions. Default: by its name.")
+    ] = None,
+    answer_column: Annotated[
+        str | None, typer.Option(help="Data set: column of the answers. Default: by its name.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Data set: which split.")] = None,
+    requests_model: Annotated[
+        str | None, typer.Option(help="Log: only requests to this model. Default: MODEL.")
+    ] = None,
+    repeated: Annotated[
+        str, typer.Option(help="Log: prompts that occur again: once, or rollouts of one group.")
+    ] = "once",
     rollouts: Annotated[int, typer.Option(help="Traces per prompt.", min=1)] = 1,
     layers: Annotated[
         str | None,
@@ -61,11 +78,15 @@ def collect(
     from adapters.vllm.collect import collect as run
     from adapters.vllm.engine import EngineOptions
     from adapters.vllm.generation import Sampling
-    from adapters.vllm.prompts import read_prompts
+    from adapters.vllm.prompt_sources import PromptSource, read_source
     from calibration.comparers import get_comparer
 
     get_comparer(comparer)  # refuses an unknown name before anything is read
-    asked = read_prompts(prompts, limit)
+    source = PromptSource(prompts_as, prompt_column, answer_column, split, requests_model, repeated)
+    found = read_source(prompts, source, limit, model)
+    for remark in found.notes:
+        typer.echo(remark, err=True)
+    asked = found.prompts
     own = generation_defaults(model)
     job = Job(
         engine=EngineOptions(
