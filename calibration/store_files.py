@@ -38,6 +38,12 @@ def read_meta(folder: str | Path) -> TraceMeta:
         ) from None
     except ValueError as problem:
         raise InputError(f"{path}: not JSON ({problem}). Restore it or collect again") from None
+    version = fields.get("schema_version", 1) if isinstance(fields, dict) else 1
+    if isinstance(version, int) and version > 1:
+        raise InputError(
+            f"{path}: schema {version}, made by a newer stopper. Upgrade with "
+            "`pip install --upgrade stopper`"
+        )
     return parse(TraceMeta, fields, str(path), "Restore it or collect again")
 
 
