@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from calibration.table import CueTable
+from calibration.worst import drawn_rollouts
 from probes.validation import Count, Finite, Positive, Record
 
 
@@ -44,6 +45,15 @@ class Histogram(Record):
         counts = np.bincount(bins, minlength=len(bounds) + 1)
         return cls(edges=tuple(bounds.tolist()), counts=tuple(counts.tolist()))
 
+    @property
+    def total(self) -> int:
+        """How many numbers were counted."""
+        return sum(self.counts)
+
+    def bin_of(self, value: float) -> int:
+        """Give the index of a number's bin."""
+        return int(np.searchsorted(np.asarray(self.edges), value, side="right"))
+
     @classmethod
     def by_quantiles(cls, values: npt.ArrayLike, bins: int = 10) -> Self:
         """Count values into bins of about equal mass; fewer bins where values repeat."""
@@ -61,11 +71,14 @@ class Profile(Record):
     Attributes
     ----------
     n_traces
-        Traces counted.
+        Traces counted: one of each prompt, since rollouts of one prompt are alike.
     cues, tokens
         Cues and thinking tokens per full trace.
     scores
         Of all cues.
+    top_scores
+        The highest score of each trace that has a cue: one number a request, so that fresh
+        requests can be tested against it. None in artifacts made before it was kept.
 
     """
 
@@ -73,13 +86,20 @@ class Profile(Record):
     cues: Histogram
     tokens: Histogram
     scores: Histogram
+    top_scores: Histogram | None = None
 
 
 def profile_of(table: CueTable) -> Profile:
     """Take the profile of a data set of at least one trace."""
+    if table.n_groups < len(table):
+        table = table.take(drawn_rollouts(table.trace_ids, table.groups))
+    with_cues = np.diff(table.offsets) > 0
+    # Traces without cues own no slice: the slices of the others lie end to end.
+    top = np.maximum.reduceat(table.scores, table.offsets[:-1][with_cues]) if table.n_cues else ()
     return Profile(
         n_traces=len(table),
         cues=Histogram.by_quantiles(np.diff(table.offsets)),
         tokens=Histogram.by_quantiles(table.tokens),
         scores=Histogram.by_quantiles(table.scores),
+        top_scores=Histogram.by_quantiles(top),
     )
