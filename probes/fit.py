@@ -12,7 +12,7 @@ import numpy.typing as npt
 from probes.errors import InputError
 from probes.estimators import balanced, epochs, export, linear, prior_logit
 from probes.metrics import log_loss, quality
-from probes.network import Probe
+from probes.scorers import Scorer
 from probes.spec import ProbeSpec
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -41,7 +41,7 @@ class FitResult:
 
     """
 
-    probe: Probe
+    probe: Scorer
     metrics: dict[str, float | int | None]
     chosen: dict[str, float | int | bool | None]
 
@@ -80,7 +80,7 @@ def fit_probe(
     Raises
     ------
     InputError
-        If one class is missing or there are too few groups to hold any out.
+        If one class is missing, there are too few groups to hold any out, or the spec is a gru's.
 
     Notes
     -----
@@ -89,11 +89,13 @@ def fit_probe(
     weights shift the logit by the log odds of the classes; the exported bias takes that back.
 
     """
+    if spec.kind == "gru":
+        raise InputError("a gru reads whole traces; fit it with probes.sequence_fit")
     truth = np.asarray(labels, dtype=bool)
     _, group = np.unique(np.asarray(groups), return_inverse=True)
-    _check(hidden, truth, group, spec)
+    check_rows(hidden, truth, group, spec)
     rng = np.random.default_rng(seed)
-    test = _hold_out(truth, group, held_out, rng)
+    test = hold_out(truth, group, held_out, rng)
     train = ~test
     twin, chosen = _fit(hidden[train], truth[train], group[train], spec, rng, seed)
     measured = export(twin, spec, prior_logit(truth[train])).score(hidden[test])
@@ -107,7 +109,10 @@ def fit_probe(
     return FitResult(export(final, spec, prior_logit(truth)), metrics, {**chosen, **counts})
 
 
-def _check(hidden: npt.NDArray[np.float32], truth: Labels, group: Groups, spec: ProbeSpec) -> None:
+def check_rows(
+    hidden: npt.NDArray[np.float32], truth: Labels, group: Groups, spec: ProbeSpec
+) -> None:
+    """Refuse rows of the wrong shape, of one class only, or that are not finite."""
     if hidden.shape != (truth.size, spec.input_dim) or group.size != truth.size:
         raise InputError(
             f"hidden states are {list(hidden.shape)}, labels {truth.size}, groups {group.size}; "
@@ -125,7 +130,15 @@ def _check(hidden: npt.NDArray[np.float32], truth: Labels, group: Groups, spec: 
         raise InputError(f"hidden state {row} holds NaN or infinity. Collect its trace again")
 
 
-def _hold_out(truth: Labels, group: Groups, share: float, rng: np.random.Generator) -> Labels:
+def hold_out(truth: Labels, group: Groups, share: float, rng: np.random.Generator) -> Labels:
+    """Draw groups until both classes are on either side; bool [n], true where held out.
+
+    Raises
+    ------
+    InputError
+        If there are too few groups for that.
+
+    """
     # A draw with one class only on a side would measure nothing: try others before giving up.
     count = int(group.max()) + 1
     take = max(1, round(share * count))
@@ -154,10 +167,10 @@ def _fit(
     seed: int,
 ) -> tuple[Any, dict[str, float | int | bool | None]]:
     if spec.kind == "linear":
-        strength = _choose_strength(hidden, truth, group, rng, seed)
+        strength = choose_strength(hidden, truth, group, rng, seed)
         pipeline, converged = linear(hidden, truth, strength, seed)
         return pipeline, {"strength": strength, "converged": converged}
-    check = _hold_out(truth, group, 0.15, rng)
+    check = hold_out(truth, group, 0.15, rng)
     return _stop_early(hidden, truth, check, spec, seed)
 
 
@@ -176,13 +189,14 @@ def _refit(
     return pipeline
 
 
-def _choose_strength(
+def choose_strength(
     hidden: npt.NDArray[np.float32],
     truth: Labels,
     group: Groups,
     rng: np.random.Generator,
     seed: int,
 ) -> float:
+    """Choose a linear probe's inverse penalty by three-fold cross-validation over groups."""
     fold = rng.permutation(int(group.max()) + 1)[group] % 3
     weight = balanced(truth)
     losses = dict.fromkeys(STRENGTHS, 0.0)

@@ -11,12 +11,13 @@ from probes.validation import Finite, Positive, Record
 
 
 class ProbeSpec(Record):
-    """The shape of a probe; the weights live in :class:`probes.network.Probe`.
+    """The shape of a probe; the weights live in a :data:`probes.scorers.Scorer`.
 
     Attributes
     ----------
     kind
-        "linear": one affine map. "mlp": affine maps with ReLU between.
+        "linear": one affine map. "mlp": affine maps with ReLU between. "gru": a recurrent probe
+        that remembers the trace's earlier cues, see :class:`probes.sequence.SequenceProbe`.
     layers
         Layers whose hidden states at the cue token are concatenated, ascending, 1-based: layer i
         is the output of block i (transformers' ``hidden_states[i]``); the last one is taken after
@@ -24,7 +25,8 @@ class ProbeSpec(Record):
     hidden_size
         Width of one layer.
     hidden_dims
-        Widths between the affine maps; () for a linear probe, (256, 64) for LYNX's MLP.
+        Widths between the affine maps; () for a linear probe, (256, 64) for LYNX's MLP; (width,),
+        the width of its memory, for a gru.
     shaping
         "raw": the logit itself. "rise": the logit plus ``rise_weight`` times its rise over the
         trace's own running minimum.
@@ -33,7 +35,7 @@ class ProbeSpec(Record):
 
     """
 
-    kind: Literal["linear", "mlp"]
+    kind: Literal["linear", "mlp", "gru"]
     layers: tuple[Positive, ...]
     hidden_size: Annotated[Positive, Field(le=1_000_000)]
     hidden_dims: tuple[Positive, ...] = ()
@@ -50,6 +52,10 @@ class ProbeSpec(Record):
             raise ValueError("hidden_dims: a linear probe has none; use kind 'mlp'")
         if self.kind == "mlp" and not self.hidden_dims:
             raise ValueError("hidden_dims: an mlp needs at least one, for example (256, 64)")
+        if self.kind == "gru" and len(self.hidden_dims) != 1:
+            raise ValueError(
+                "hidden_dims: a gru has exactly one, the width of its memory, for example (16,)"
+            )
         return self
 
     @property
@@ -59,7 +65,7 @@ class ProbeSpec(Record):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Widths of all affine maps in order: the input, the hidden ones, and 1."""
+        """Widths in order: the input, the hidden ones, and 1; of all affine maps but a gru's."""
         return (self.input_dim, *self.hidden_dims, 1)
 
 

@@ -16,8 +16,8 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as dump_tensors
 
 from probes.errors import ArtifactError, InputError
-from probes.network import Probe
 from probes.provenance import Closing, ModelFingerprint, fingerprint_files, sha256_text
+from probes.scorers import Scorer, scorer_from_tensors
 from probes.validation import parse, read_json
 from stopper import consistency, folders
 from stopper import manifest as card
@@ -64,7 +64,7 @@ class Artifact:
     """
 
     manifest: Manifest
-    probe: Probe | None = None
+    probe: Scorer | None = None
     cues: CueAutomaton | None = None
     worst_scores: npt.NDArray[np.float32] | None = None
     splits: Mapping[str, npt.NDArray[np.uint64]] = field(default_factory=dict)
@@ -166,7 +166,7 @@ class Artifact:
         try:
             probe, cues = None, None
             if manifest.probe is not None:
-                probe = Probe.from_tensors(manifest.probe, arrays[source.name])
+                probe = scorer_from_tensors(manifest.probe, arrays[source.name])
             source = root / "cues.safetensors"
             if manifest.cues is not None:
                 cues = CueAutomaton.from_tensors(arrays[source.name], manifest.cues)

@@ -24,6 +24,9 @@ _METRICS = {
     "n": "cues",
 }
 
+_COUNTS = ("traces", "traces_without_cues", "left_out_traces", "cues", "unlabelled_cues")
+"""Of the training record; an older artifact has not all of them."""
+
 
 def card(manifest: Manifest, expired: bool) -> Table:
     """Return the artifact's identity as a two-column table."""
@@ -71,6 +74,8 @@ def calibration_table(manifest: Manifest) -> Table | None:
     table = _pairs("calibration")
     confidence = f", confidence {record.confidence:g}" if record.confidence is not None else ""
     table.add_row("method", f"{record.method}{confidence}")
+    parameters = ", ".join(f"{name} {value}" for name, value in record.parameters.items())
+    table.add_row("rule", escape(f"{record.rule}: {parameters}" if parameters else record.rule))
     table.add_row("loss", record.loss)
     rollouts = f", up to {record.rollouts} traces a prompt" if record.rollouts > 1 else ""
     table.add_row(
@@ -110,8 +115,12 @@ def training_tables(manifest: Manifest) -> list[Table]:
         shown = "none" if value is None else str(value) if name == "n" else f"{value:.4f}"
         quality.add_row(title, shown)
     made = _pairs("fitted on")
-    for name in ("traces", "cues", "unlabelled_cues"):
-        made.add_row(name.replace("_", " "), str(training.get(name)))
+    if "objective" in training:
+        price = f", bad stop priced {training['bad_weight']:g}" if "bad_weight" in training else ""
+        made.add_row("objective", escape(f"{training['objective']}{price}"))
+    for name in _COUNTS:
+        if name in training:
+            made.add_row(name.replace("_", " "), str(training[name]))
     groups = training.get("groups")
     if isinstance(groups, dict):
         made.add_row("prompts", ", ".join(f"{name} {count}" for name, count in groups.items()))
@@ -119,7 +128,29 @@ def training_tables(manifest: Manifest) -> list[Table]:
     if isinstance(fit, dict):
         pairs = (f"{name.replace('_', ' ')} {_short(value)}" for name, value in fit.items())
         made.add_row("fit", escape(", ".join(pairs)))
-    return [quality, made]
+    choice = training.get("choice")
+    return [quality, made, *([_choice_table(choice)] if isinstance(choice, dict) else [])]
+
+
+def _choice_table(choice: Mapping[str, Any]) -> Table:
+    """Show what each candidate of ``stopper train --choose`` saved on the select split."""
+    table = Table(
+        title=f"chosen at alpha {choice['alpha']:g}, loss '{choice['loss']}', two-fold on the "
+        f"{choice['groups']} prompts of the select split",
+        title_justify="left",
+    )
+    table.add_column("probe")
+    for title in ("saved", "bad", "stopped", "AUROC"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in choice["table"]:
+        area = "none" if row["auroc"] is None else f"{row['auroc']:.4f}"
+        table.add_row(
+            escape(str(row["name"])),
+            *(f"{row[name]:.1%}" for name in ("saved", "bad_share", "stopped_share")),
+            area,
+            style="bold" if row["name"] == choice["chosen"] else None,
+        )
+    return table
 
 
 def _short(value: object) -> str:

@@ -6,31 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import JsonValue
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
-from tqdm import tqdm
 
 from calibration.prompts import PromptIndex, prompt_index, without_leaks
 from calibration.splits import PROMPTS, assign, group_hashes
 from calibration.traces import TraceDataset, TraceMeta
-from probes.errors import InputError
-from probes.fit import FitResult, fit_probe
-from probes.spec import ProbeSpec
+from probes.errors import InputError, TooFewTraces
+from probes.fit import FitResult
 from probes.validation import parse
-from stopper import __version__, folders
+from stopper import __version__, choosing, folders
 from stopper.artifact import MAX_TENSOR_BYTES, Artifact, Manifest
 from stopper.cues import CueAutomaton, CueSpec
+from stopper.fitting import Method, fit
+from stopper.gathering import Gathered, Label, gather
 from stopper.libraries import versions_used
 
 CUES = "cues.safetensors"
 """The compiled cue matcher, which `stopper collect` leaves in the trace store."""
-
-Label = Literal["agrees", "correct"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +39,7 @@ class TrainingPlan:
     fractions
         Split name to share of prompts; "train" is fitted on, the others are kept for later.
     max_cues
-        At most this many labelled cues are drawn, to bound memory.
+        Whole traces are drawn until they hold at most this many cues, to bound memory.
     drop_leaked
         Leave out groups whose prompt stands in an earlier split under another name; False refuses.
 
@@ -55,18 +50,6 @@ class TrainingPlan:
     seed: int
     max_cues: int
     drop_leaked: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """The labelled cues of the training split, and what was passed over."""
-
-    hidden: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.bool_]
-    groups: npt.NDArray[np.str_]
-    traces: int
-    cues: int
-    unlabelled: int
 
 
 def choose_layers(text: str | None, meta: TraceMeta) -> tuple[int, ...]:
@@ -107,6 +90,20 @@ def parse_widths(text: str) -> tuple[int, ...]:
     if not all(word.isdecimal() and int(word) >= 1 for word in words):
         raise InputError(f"--hidden-dims {text!r}: give widths such as 256,64")
     return tuple(int(word) for word in words)
+
+
+def refuse_options(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that were given (are not None) and would do nothing here.
+
+    Raises
+    ------
+    InputError
+        Naming the first.
+
+    """
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"{name} {why}. Drop it")
 
 
 def complete_fractions(train: float, select: float, test: float) -> dict[str, float]:
@@ -184,62 +181,8 @@ def keep_apart(
     return {name: groups for name, groups in splits.items() if groups}, len(leaks)
 
 
-def gather(
-    dataset: TraceDataset, layers: Sequence[int], members: Sequence[str], plan: TrainingPlan
-) -> Gathered:
-    """Collect the hidden states and labels of the training prompts' cues.
-
-    Memory holds one part of the store and at most ``plan.max_cues`` cues, drawn evenly.
-
-    Raises
-    ------
-    InputError
-        If there is no cue, or none with the label.
-
-    """
-    columns, wanted = dataset.meta.columns(layers), frozenset(members)
-    rng = np.random.default_rng(plan.seed)
-    kept: list[tuple[npt.NDArray[np.float32], bool, str]] = []
-    traces = cues = labelled = 0
-    for record in tqdm(dataset, total=len(dataset), desc="reading traces", unit="trace"):
-        if record.group not in wanted:
-            continue
-        traces += 1
-        cues += len(record.cues)
-        for cue, state in zip(record.cues, record.hidden[:, columns], strict=True):
-            label = cue.agrees if plan.label == "agrees" else cue.correct
-            if label is None:
-                continue
-            labelled += 1
-            if len(kept) < plan.max_cues:
-                kept.append((state.copy(), label, record.group))
-                continue
-            # A reservoir: every labelled cue has the same chance, whatever their number.
-            place = int(rng.integers(labelled))
-            if place < plan.max_cues:
-                kept[place] = (state.copy(), label, record.group)
-    if not cues:
-        raise InputError(
-            f"{dataset.folder}: no cue in any of the {traces} training traces. Collect with other "
-            "cue words, --every or --paragraph"
-        )
-    if not kept:
-        raise InputError(
-            f"{dataset.folder}: none of the {cues} cues has the label {plan.label!r}. "
-            + (
-                "Collect prompts with gold answers, or train with --label agrees"
-                if plan.label == "correct"
-                else "Collect with forced answers"
-            )
-        )
-    states, labels, groups = zip(*kept, strict=True)
-    return Gathered(
-        np.stack(states), np.array(labels), np.array(groups), traces, cues, cues - labelled
-    )
-
-
 def train(
-    dataset: TraceDataset, spec: ProbeSpec, plan: TrainingPlan
+    dataset: TraceDataset, method: Method, plan: TrainingPlan
 ) -> tuple[Artifact, FitResult, Gathered]:
     """Fit a probe and wrap it up with its cues, model, closing, sampling and splits.
 
@@ -249,37 +192,114 @@ def train(
         If the store cannot be read, or its cues cannot teach a probe.
 
     """
-    index = prompt_index(dataset)
-    splits, leaked = keep_apart(dataset.folder, index, plan)
-    cues = read_cues(dataset)
-    data = gather(dataset, spec.layers, splits["train"], plan)
+    ground = _prepare(dataset, plan)
+    data = _gather(dataset, ground, method.spec.layers, plan, "train")
     try:
-        result = fit_probe(data.hidden, data.labels, data.groups, spec, seed=plan.seed)
+        result = fit(data, method, plan.seed)
     except InputError as problem:
         raise InputError(f"{dataset.folder}: {problem}") from None
-    meta = dataset.meta
+    return _wrap(dataset, plan, ground, data, method, result), result, data
+
+
+def train_best(
+    dataset: TraceDataset,
+    candidates: Sequence[Method],
+    plan: TrainingPlan,
+    comparison: choosing.Plan,
+) -> tuple[Artifact, choosing.Choice]:
+    """Fit all candidates on the split "train", keep the one that saves most on "select".
+
+    Raises
+    ------
+    InputError
+        If the store cannot be read, the select split is too small for the promise to be compared
+        under, or the cues cannot teach a candidate.
+
+    """
+    ground = _prepare(dataset, plan)
+    choosing.check_select(len(ground.splits.get("select", ())), comparison)
+    layers = tuple(sorted({layer for method in candidates for layer in method.spec.layers}))
+    data = _gather(dataset, ground, layers, plan, "train")
+    select = _gather(dataset, ground, layers, plan, "select")
+    try:
+        choice = choosing.choose(data, select, candidates, comparison)
+    except TooFewTraces:
+        raise
+    except InputError as problem:
+        raise InputError(f"{dataset.folder}: {problem}") from None
+    method, result = choice.winner.method, choice.winner.result
+    further: dict[str, JsonValue] = {
+        "choice": choice.record() | {"traces": select.traces, "left_out_traces": select.left_out}
+    }
+    return _wrap(dataset, plan, ground, data, method, result, further), choice
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """A store's splits, prompts and cue matcher."""
+
+    index: PromptIndex
+    splits: dict[str, list[str]]
+    leaked: int
+    cues: CueAutomaton | None
+
+
+def _prepare(dataset: TraceDataset, plan: TrainingPlan) -> _Ground:
+    index = prompt_index(dataset)
+    splits, leaked = keep_apart(dataset.folder, index, plan)
+    return _Ground(index, splits, leaked, read_cues(dataset))
+
+
+def _gather(
+    dataset: TraceDataset, ground: _Ground, layers: Sequence[int], plan: TrainingPlan, split: str
+) -> Gathered:
+    return gather(
+        dataset,
+        layers,
+        ground.splits[split],
+        label=plan.label,
+        seed=plan.seed,
+        max_cues=plan.max_cues,
+        what="training" if split == "train" else split,
+    )
+
+
+def _wrap(
+    dataset: TraceDataset,
+    plan: TrainingPlan,
+    ground: _Ground,
+    data: Gathered,
+    method: Method,
+    result: FitResult,
+    further: Mapping[str, JsonValue] | None = None,
+) -> Artifact:
+    meta, splits = dataset.meta, ground.splits
     versions = versions_used(meta.engine)
     training: dict[str, JsonValue] = {
         "label": plan.label,
+        **method.record(),
         "seed": plan.seed,
         "fractions": dict(plan.fractions),
         "groups": {name: len(groups) for name, groups in splits.items()},
-        "leaked_groups": leaked,
+        "leaked_groups": ground.leaked,
         "max_cues": plan.max_cues,
         "traces": data.traces,
+        "traces_without_cues": data.without_cues,
+        "left_out_traces": data.left_out,
         "cues": data.cues,
         "unlabelled_cues": data.unlabelled,
         "engine": dict(meta.engine),
         "libraries": dict(versions),
         "held_out": dict(result.metrics),
         "fit": dict(result.chosen),
+        **(further or {}),
     }
     manifest = Manifest(
         created=datetime.now(UTC).replace(microsecond=0),
         stopper_version=__version__,
         model=meta.model,
-        probe=spec,
-        cues=cues.spec if cues else None,
+        probe=method.spec,
+        cues=ground.cues.spec if ground.cues else None,
         closing=meta.closing,
         sampling=dict(meta.sampling),
         training=training,
@@ -288,8 +308,8 @@ def train(
         engine=dict(meta.engine),
     )
     hashes = {name: group_hashes(groups) for name, groups in splits.items()}
-    hashes |= {name + PROMPTS: index.of(groups) for name, groups in splits.items()}
-    return Artifact(manifest, probe=result.probe, cues=cues, splits=hashes), result, data
+    hashes |= {name + PROMPTS: ground.index.of(groups) for name, groups in splits.items()}
+    return Artifact(manifest, probe=result.probe, cues=ground.cues, splits=hashes)
 
 
 def read_cues(dataset: TraceDataset) -> CueAutomaton | None:

@@ -17,6 +17,8 @@ from calibration.splits import group_hashes
 from calibration.traces import CueRecord, TraceMeta, TraceRecord, TraceWriter
 from probes.network import Probe
 from probes.provenance import Closing, ModelFingerprint
+from probes.scorers import Scorer
+from probes.sequence import SequenceProbe, tensor_shapes
 from probes.spec import ProbeSpec
 from stopper.artifact import Artifact, CalibrationRecord, Manifest
 from stopper.cues import CueAutomaton, CueSpec
@@ -137,6 +139,19 @@ def probe(kind: ProbeSpec | None = None, seed: int = 0) -> Probe:
     )
 
 
+def sequence_probe(kind: ProbeSpec | None = None, seed: int = 0) -> SequenceProbe:
+    shape = kind or spec(kind="gru", hidden_dims=(5,))
+    rng = np.random.default_rng(seed)
+    tensors = {
+        name: rng.normal(size=size).astype("f4") for name, size in tensor_shapes(shape).items()
+    }
+    return SequenceProbe(shape, tensors)
+
+
+def scorer(shape: ProbeSpec) -> Scorer:
+    return sequence_probe(shape) if shape.kind == "gru" else probe(shape)
+
+
 def calibration(worst: np.ndarray, **changes: Any) -> CalibrationRecord:
     fields: dict[str, Any] = {
         "method": "ltt",
@@ -175,7 +190,7 @@ def artifact(*, calibrated: bool = True, **changes: Any) -> Artifact:
     } | changes
     return Artifact(
         Manifest(**fields),
-        probe=probe(fields["probe"]) if fields["probe"] else None,
+        probe=scorer(fields["probe"]) if fields["probe"] else None,
         cues=automaton() if fields["cues"] else None,
         worst_scores=worst,
         splits={"train": group_hashes(["p1", "p2"]), "calibrate": group_hashes(["p3"])},

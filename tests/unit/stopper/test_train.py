@@ -13,10 +13,15 @@ import pytest
 
 from calibration.prompts import prompt_hash
 from calibration.splits import group_hash
-from calibration.traces import TraceDataset
+from calibration.table import CueTable
+from calibration.traces import TraceDataset, scored_traces
+from probes.network import Probe
+from probes.sequence import SequenceProbe
 from stopper import cli
 from stopper.artifact import Artifact
-from stopper.training import TrainingPlan, complete_fractions, gather, share_out
+from stopper.errors import InputError
+from stopper.gathering import gather
+from stopper.training import complete_fractions, share_out
 
 Capture = pytest.CaptureFixture[str]
 
@@ -39,12 +44,17 @@ def run(*argv: str | Path) -> int:
     return code
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize(
+    ("kind", "dims"),
+    [("linear", ()), ("mlp", (12, 5)), ("gru", (4,))],
+    ids=["linear", "mlp", "gru"],
+)
 def test_train_writes_a_whole_artifact(
-    traces: Path, tmp_path: Path, capsys: Capture, kind: str
+    traces: Path, tmp_path: Path, capsys: Capture, kind: str, dims: tuple[int, ...]
 ) -> None:
     out = tmp_path / "a"
-    argv = ("--probe", kind, "--hidden-dims", "12,5", "--layers", "1,last", "--test-fraction", ".2")
+    widths = ("--hidden-dims", ",".join(map(str, dims))) if dims else ()
+    argv = ("--probe", kind, *widths, "--layers", "1,last", "--test-fraction", ".2")
     assert run("train", traces, "--out", out, *argv) == 0
     shown = capsys.readouterr().out
     for word in ("AUROC", "AUPRC", "Brier", "calibration error", "held-out prompts", "Next:"):
@@ -53,7 +63,7 @@ def test_train_writes_a_whole_artifact(
     manifest = artifact.manifest
     assert manifest.probe is not None
     assert manifest.probe.layers == (1, 4)
-    assert manifest.probe.hidden_dims == ((12, 5) if kind == "mlp" else ())
+    assert manifest.probe.hidden_dims == dims
     assert manifest.probe.shaping == "rise"
     assert manifest.model == makers.fingerprint()
     assert manifest.closing == makers.closing()
@@ -125,12 +135,168 @@ def test_a_store_without_compiled_cues_is_said_aloud(tmp_path: Path, capsys: Cap
 
 def test_memory_is_bounded_by_max_cues(traces: Path) -> None:
     dataset = TraceDataset(traces)
-    plan = TrainingPlan("agrees", {"train": 1.0}, seed=0, max_cues=50)
-    data = gather(dataset, (1, 4), list(dataset.groups()), plan)
-    assert data.hidden.shape == (50, 12)
+    data = gather(dataset, (1, 4), dataset.groups(), label="agrees", seed=0, max_cues=50)
+    assert data.hidden.shape == (data.table.n_cues, 12)
+    assert 40 < data.table.n_cues <= 50
     assert data.cues > 300
-    # A reservoir draws from the whole store, not from its beginning.
-    assert len({group for group in data.groups if int(group[1:]) >= 60}) > 10
+    assert data.left_out + len(data.table) == data.traces == 240
+    # Whole traces, drawn from the whole store, not from its beginning.
+    assert len({group for group in data.table.groups if int(group[1:]) >= 60}) > 5
+    ends = {record.trace_id: len(record.cues) for record in dataset}
+    kept = dict(zip(data.table.trace_ids, np.diff(data.table.offsets).tolist(), strict=True))
+    assert kept == {trace_id: ends[trace_id] for trace_id in kept}
+    with pytest.raises(InputError, match="--max-cues 1: not one"):
+        only = [record.group for record in dataset if len(record.cues) > 1][:1]
+        gather(dataset, (1, 4), only, label="agrees", seed=0, max_cues=1)
+
+
+def test_gathered_layers_are_those_asked_for(traces: Path) -> None:
+    dataset = TraceDataset(traces)
+    data = gather(dataset, (1, 2, 4), dataset.groups(), label="agrees", seed=0, max_cues=9999)
+    part = gather(dataset, (1, 4), dataset.groups(), label="agrees", seed=0, max_cues=9999)
+    assert (data.columns((1, 4)) == part.hidden).all()
+    probe = makers.probe(makers.spec(layers=(1, 4)))
+    ours = data.scored(probe)
+    theirs = CueTable.from_traces(scored_traces(dataset, probe))
+    assert (ours.scores == theirs.scores).all()
+    assert list(ours.trace_ids) == list(theirs.trace_ids)
+
+
+def test_traces_without_cues_are_counted(traces: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert run("train", traces, "--out", tmp_path / "a", "--train-fraction", "1") == 0
+    empty = sum(not record.cues for record in TraceDataset(traces))
+    training = Artifact.load(tmp_path / "a").manifest.training
+    assert training["traces_without_cues"] == empty > 0
+    assert training["left_out_traces"] == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"traces without cues │ {empty} " in shown
+
+
+# Objectives and memory
+
+
+def test_first_exit_gives_a_servable_artifact(traces: Path, tmp_path: Path) -> None:
+    argv = ("--objective", "first-exit", "--bad-weight", "4", "--train-fraction", ".5")
+    assert run("train", traces, "--out", tmp_path / "a", *argv) == 0
+    artifact = Artifact.load(tmp_path / "a")
+    assert isinstance(artifact.probe, Probe)
+    training = artifact.manifest.training
+    assert training["objective"] == "first-exit"
+    assert training["bad_weight"] == 4.0
+    fit = training["fit"]
+    assert isinstance(fit, dict)
+    assert {"cost_before", "cost_after", "exit_epochs"} <= fit.keys()
+
+
+def test_a_gru_goes_all_the_way_to_its_evaluation(
+    traces: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "a"
+    assert run("train", traces, "--out", out, "--probe", "gru", "--train-fraction", ".5") == 0
+    assert "no engine serves it yet" in capsys.readouterr().out
+    loaded = Artifact.load(out)
+    assert isinstance(loaded.probe, SequenceProbe)
+    assert loaded.probe.spec.hidden_dims == (16,)
+    store = ("--traces", traces, "--alpha", "0.2")
+    assert run("calibrate", out, *store, "--loss", "disagree") == 0
+    assert run("evaluate", out, *store, "--allow-leakage") == 0
+    assert "stopper (ltt)" in capsys.readouterr().out
+    record = next(record for record in TraceDataset(traces) if len(record.cues) > 2)
+    again = Artifact.load(out).probe
+    assert again is not None
+    assert (again.score(record.hidden) == loaded.probe.score(record.hidden)).all()
+
+
+# Choosing
+
+CHOOSE = ("--choose", "--select-fraction", ".4", "--train-fraction", ".4", "--alpha", ".1",
+          "--confidence", ".8")  # fmt: skip
+
+
+def test_choosing_keeps_the_candidate_that_saves_most(
+    traces: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    argv = (*CHOOSE, "--candidates", "linear,first-exit")
+    assert run("train", traces, "--out", tmp_path / "a", *argv) == 0
+    artifact = Artifact.load(tmp_path / "a")
+    training, spec = artifact.manifest.training, artifact.manifest.probe
+    choice: Any = training["choice"]
+    assert spec is not None
+    assert len(choice["table"]) == 8
+    rows = {row["name"]: row for row in choice["table"]}
+    assert len(rows) == 8
+    best = rows[choice["chosen"]]
+    assert best["saved"] == max(row["saved"] for row in rows.values())
+    assert (best["kind"], tuple(best["layers"]), best["shaping"]) == (
+        spec.kind, spec.layers, spec.shaping
+    )  # fmt: skip
+    assert training["objective"] == best["objective"]
+    # The makers' signal is in the first layer alone: the last one cannot win.
+    assert spec.layers == makers.LAYERS
+    assert choice["groups"] == artifact.splits["select"].size
+    shown = capsys.readouterr().out
+    assert "two-fold on the" in shown
+    assert "linear first-exit, layers 4, rise" in shown
+
+
+def test_the_winner_is_what_training_it_alone_gives(traces: Path, tmp_path: Path) -> None:
+    assert run("train", traces, "--out", tmp_path / "a", *CHOOSE, "--candidates", "linear") == 0
+    chosen = Artifact.load(tmp_path / "a")
+    assert chosen.probe is not None
+    assert chosen.manifest.probe is not None
+    alone = ("--shaping", chosen.manifest.probe.shaping, *CHOOSE[1:5])
+    assert run("train", traces, "--out", tmp_path / "b", *alone) == 0
+    probe = Artifact.load(tmp_path / "b").probe
+    assert probe is not None
+    for name, tensor in chosen.probe.to_tensors().items():
+        assert (tensor == probe.to_tensors()[name]).all()
+
+
+def test_the_select_split_is_kept_from_the_calibration(traces: Path, tmp_path: Path) -> None:
+    assert run("train", traces, "--out", tmp_path / "a", *CHOOSE, "--candidates", "linear") == 0
+    argv = ("--traces", traces, "--loss", "disagree", "--alpha", ".2")
+    assert run("calibrate", tmp_path / "a", *argv) == 0
+    splits = Artifact.load(tmp_path / "a").splits
+    assert np.intersect1d(splits["select"], splits["calibrate"]).size == 0
+    assert splits["calibrate"].size + splits["select"].size + splits["train"].size == 120
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--choose"], "the select split is empty. Give it some, for example --select-fraction"),
+        (
+            ["--choose", "--select-fraction", ".2"],
+            "which needs 90 together. Collect more prompts, raise --select-fraction",
+        ),
+        ([*CHOOSE, "--probe", "mlp"], "--probe is what --choose settles by itself. Drop it"),
+        ([*CHOOSE, "--shaping", "raw"], "--shaping is what --choose settles"),
+        ([*CHOOSE, "--hidden-dims", "3"], "--hidden-dims is what --choose settles"),
+        ([*CHOOSE, "--objective", "cues"], "--objective is what --choose settles"),
+        ([*CHOOSE, "--candidates", "svm"], "'svm' is unknown; choose among linear, mlp, gru"),
+        (
+            [*CHOOSE, "--candidates", "linear", "--bad-weight", "2"],
+            "--bad-weight belongs to candidate first-exit",
+        ),
+        (["--alpha", ".1"], "--alpha belongs to --choose, which is not given. Drop it"),
+        (["--candidates", "mlp"], "--candidates belongs to --choose"),
+        (["--confidence", ".8"], "--confidence belongs to --choose"),
+        (["--bad-weight", "3"], "--bad-weight belongs to --objective first-exit"),
+        (["--objective", "first-exit", "--bad-weight", "0"], "--bad-weight 0: give a positive"),
+        (["--objective", "first-exit", "--probe", "gru"], "not a gru. Choose --probe linear"),
+        (["--probe", "gru", "--hidden-dims", "4,4"], "a gru has exactly one"),
+        (["--hidden-dims", "4"], "a linear probe has none"),
+        ([*CHOOSE[:-4], "--alpha", "1.5"], "alpha is 1.5"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    traces: Path, tmp_path: Path, capsys: Capture, argv: list[str], says: str
+) -> None:
+    assert run("train", traces, "--out", tmp_path / "a", *argv) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("stopper: error: ")
+    assert says in error
+    assert not (tmp_path / "a").exists()
 
 
 def plain(**changes: Any) -> Callable[[Path], Path]:
@@ -224,6 +390,7 @@ def test_inspect_shows_the_card(tmp_path: Path, capsys: Capture) -> None:
         "org/tiny", "linear, layers 1, 2, 4, shaping rise, weight 0.5", "hmm, wait, alternatively",
         "ids [2], then 'answer'", "ltt, confidence 0.9", "disagree", "60 prompts",
         "at most a tenth", "never: too few traces",
+        "a" * 64, "b" * 64, "comparer", "unknown", "probe.safetensors sha256",
     ):  # fmt: skip
         assert part in shown
 
@@ -236,6 +403,7 @@ def test_inspect_as_json(tmp_path: Path, capsys: Capture) -> None:
     assert fields["expired"] is False
     assert fields["thresholds"]["0.01"] == "Infinity"
     assert fields["thresholds"]["0.1"] == pytest.approx(fields["calibration"]["threshold"])
+    assert fields["splits"]["train"] == {"groups": 2, "prompts": None}
 
 
 def test_inspect_says_what_is_missing(traces: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -245,6 +413,7 @@ def test_inspect_says_what_is_missing(traces: Path, tmp_path: Path, capsys: Capt
     shown = capsys.readouterr().out
     assert "Not calibrated" in shown
     assert "AUROC" in shown
+    assert "drawn with seed 0" in shown and "scikit-learn" in shown and "vllm 0.32.0" in shown
     makers.artifact(model=None, probe=None, cues=None, closing=None, sampling={}).save(
         tmp_path / "b"
     )
@@ -259,6 +428,7 @@ def test_inspect_shows_an_expired_artifact_as_expired(tmp_path: Path, capsys: Ca
     shown = capsys.readouterr().out
     assert "expires" in shown
     assert "EXPIRED" in shown
+    assert f"`stopper calibrate {tmp_path / 'a'} --traces NEW_TRACES --valid-days DAYS`" in shown
 
 
 def test_inspect_refuses_damage(tmp_path: Path, capsys: Capture) -> None:
