@@ -11,7 +11,7 @@ import numpy.typing as npt
 from calibration.risk import threshold
 from calibration.splits import PROMPTS
 from probes.errors import ArtifactError
-from probes.network import Probe
+from probes.scorers import Scorer
 from stopper.cues import CueAutomaton
 from stopper.manifest import CalibrationRecord, Manifest
 
@@ -19,7 +19,7 @@ WORST = "worst_scores"
 """Name of the calibration scores among an artifact's tensors."""
 
 
-def check_parts(manifest: Manifest, probe: Probe | None, cues: CueAutomaton | None) -> None:
+def check_parts(manifest: Manifest, probe: Scorer | None, cues: CueAutomaton | None) -> None:
     """Refuse weights or a cue matcher of another spec than the manifest's."""
     spec = probe.spec if probe else None
     if manifest.probe != spec:

@@ -20,6 +20,7 @@ from adapters.vllm.session import Session
 from adapters.vllm.settings import PluginSettings
 from adapters.vllm.watch import DeviceWatch, HostWatch, Watch
 from probes.network import Probe
+from probes.scorers import require_servable
 from probes.shaping import weight_of
 from probes.torch_network import TorchProbe
 from stopper.artifact import Artifact
@@ -117,7 +118,7 @@ def _serving(settings: PluginSettings, vllm_config: Any) -> _Plan:
     return _Plan(
         automaton=artifact.cues,
         layers=artifact.probe.spec.layers,
-        probe=artifact.probe,
+        probe=require_servable(artifact.probe, settings.artifact),
         policy=StopPolicy.from_artifact(artifact),
         alpha=alpha,
         force_ids=(*_end_ids(vllm_config, closing.end_ids), *closing.answer_prompt_ids),

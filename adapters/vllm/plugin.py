@@ -13,6 +13,7 @@ from typing import Any
 
 from adapters.vllm.request_options import RequestOptions
 from adapters.vllm.settings import PluginSettings
+from probes.scorers import require_servable
 from stopper.artifact import Artifact
 from stopper.errors import ArtifactError, InputError, TooFewTraces, UnsupportedError
 from stopper.policy import StopPolicy
@@ -95,7 +96,7 @@ def check(vllm_config: Any, settings: PluginSettings, worker_cls: str) -> None:
                 f"{settings.artifact}: made from your own scores, it has no probe; an engine "
                 "needs an artifact from `stopper train` and `stopper calibrate`"
             )
-        layers = artifact.probe.spec.layers
+        layers = require_servable(artifact.probe, settings.artifact).spec.layers
         foreign = artifact.mismatches(model_fingerprint(vllm_config))
         if foreign:
             raise ArtifactError(

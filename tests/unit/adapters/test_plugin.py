@@ -161,6 +161,17 @@ def test_an_artifact_made_from_scores_has_no_probe(tmp_path: Path) -> None:
         configure({"stopper": {"artifact": str(tmp_path / "dir")}})
 
 
+def test_a_probe_with_memory_is_refused_before_the_model_is_loaded(
+    tmp_path: Path, fitting: dict[str, Any]
+) -> None:
+    kind = fitting["probe"].model_copy(update={"kind": "gru", "hidden_dims": (3,)})
+    folder = saved(tmp_path / "dir", fitting, probe=kind)
+    with pytest.raises(UnsupportedError) as caught:
+        configure({"stopper": {"artifact": folder}})
+    for part in (folder, "is a gru", "cannot serve yet", "stopper train --probe linear"):
+        assert part in str(caught.value)
+
+
 def test_the_facts_of_a_real_configuration(plain: Any) -> None:
     from adapters.vllm.compatibility import refusals
     from adapters.vllm.fingerprint import engine_facts
