@@ -12,27 +12,31 @@ def inspect(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Verify an artifact and print its card."""
+    """Verify an artifact and print all that it says of itself.
+
+    Its identity, how its probe did, what it promises and at which thresholds, and where all of
+    that comes from: fingerprints, engine, libraries, splits, the traffic it was calibrated on.
+    """
     import json
     import math
     from datetime import UTC, datetime
 
     from rich.console import Console
 
-    from stopper import cards
-    from stopper.artifact import Artifact, read_manifest
+    from stopper import cards, provenance
+    from stopper.artifact import Artifact, expiry
+    from stopper.comparison import unservable
+    from stopper.manifest import SCHEMA_VERSION
     from stopper.policy import StopPolicy
 
-    manifest = read_manifest(artifact)
+    loaded = Artifact.load(artifact, allow_expired=True)
+    manifest = loaded.manifest
     expired = manifest.expired(datetime.now(UTC))
-    # An expired artifact may still be looked at: judge it at the time when it was made.
-    loaded = Artifact.load(artifact, now=manifest.created)
-    record = manifest.calibration
-    servable = record is not None and record.method != "lynx"
-    policy = StopPolicy.from_artifact(loaded) if servable else None
+    policy = StopPolicy.from_artifact(loaded) if unservable(loaded) is None else None
     if as_json:
         fields = json.loads(manifest.model_dump_json())
         fields["expired"] = expired
+        fields["splits"] = provenance.split_sizes(loaded.splits)
         if policy is not None:
             # Infinities as in the manifest: JSON has no literal for them.
             spelled = {math.inf: "Infinity", -math.inf: "-Infinity"}
@@ -51,3 +55,12 @@ def inspect(
         console.print(calibration)
     if policy is not None:
         console.print(cards.threshold_table(policy))
+    for table in provenance.provenance_tables(loaded):
+        console.print(table)
+    if expired:
+        typer.echo(f"{artifact}: {expiry(manifest, artifact)}")
+    if manifest.schema_version != SCHEMA_VERSION:
+        typer.echo(
+            f"Schema {manifest.schema_version} is an older one: `stopper upgrade {artifact}` "
+            "rewrites it and says what stays unknown."
+        )

@@ -413,7 +413,7 @@ def test_inspect_says_what_is_missing(traces: Path, tmp_path: Path, capsys: Capt
     shown = capsys.readouterr().out
     assert "Not calibrated" in shown
     assert "AUROC" in shown
-    assert "drawn with seed 0" in shown and "scikit-learn" in shown and "vllm 0.32.0" in shown
+    assert "0, of splits and fit" in shown and "scikit-learn" in shown and "vllm 0.32.0" in shown
     makers.artifact(model=None, probe=None, cues=None, closing=None, sampling={}).save(
         tmp_path / "b"
     )
