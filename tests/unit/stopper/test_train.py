@@ -197,9 +197,12 @@ def test_a_gru_goes_all_the_way_to_its_evaluation(
     loaded = Artifact.load(out)
     assert isinstance(loaded.probe, SequenceProbe)
     assert loaded.probe.spec.hidden_dims == (16,)
-    store = ("--traces", traces, "--alpha", "0.2")
-    assert run("calibrate", out, *store, "--loss", "disagree") == 0
-    assert run("evaluate", out, *store, "--allow-leakage") == 0
+    argv = ("--traces", traces, "--loss", "disagree", "--alpha", "0.2")
+    assert run("calibrate", out, *argv) == 0
+    # Other prompts, by their token ids as well.
+    fresh = [makers.record(f"q{k}", 3, prompt_ids=[1, 9, k]) for k in range(40)]
+    test = makers.store(tmp_path / "test", fresh)
+    assert run("evaluate", out, "--traces", test, "--alpha", "0.2") == 0
     assert "stopper (ltt)" in capsys.readouterr().out
     record = next(record for record in TraceDataset(traces) if len(record.cues) > 2)
     again = Artifact.load(out).probe
