@@ -81,6 +81,7 @@ def install(vllm_config: Any, runner: Any, *, reports: bool) -> Installed:
         _watch(plan, settings, runner.device, vllm_config.scheduler_config.max_num_seqs),
         policy=plan.policy,
         alpha=plan.alpha,
+        fixed=settings.threshold,
         answer_prompt=plan.answer_prompt,
         labels=plan.automaton.labels,
         artifact=plan.name,
@@ -94,6 +95,12 @@ def install(vllm_config: Any, runner: Any, *, reports: bool) -> Installed:
         depth,
         plan.name,
     )
+    if settings.threshold is not None:
+        logger.warning(
+            "stopper: requests in mode 'fixed' are stopped above the fixed threshold %g, "
+            "which promises nothing",
+            settings.threshold,
+        )
     return Installed(session, plan.layers, depth)
 
 

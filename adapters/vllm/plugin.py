@@ -64,7 +64,11 @@ def _validate(original: Any) -> Any:
         if isinstance(additional, dict) and "stopper" in additional:
             params = kwargs.get("params", args[2] if len(args) > 2 else None)
             try:
-                RequestOptions.from_extra_args(getattr(params, "extra_args", None))
+                options = RequestOptions.from_extra_args(getattr(params, "extra_args", None))
+                if options.mode == "fixed" and additional["stopper"].get("threshold") is None:
+                    raise InputError(
+                        "vllm_xargs: stopper='fixed' needs 'threshold' in the server's settings"
+                    )
             except InputError as error:
                 # vLLM answers this one with HTTP 400, and a plain ValueError with 500.
                 raise VLLMValidationError(str(error), parameter="vllm_xargs") from None

@@ -11,15 +11,27 @@ from typing import Any, Literal
 
 from stopper.errors import InputError
 
-Mode = Literal["off", "stop", "audit"]
+Mode = Literal["off", "stop", "audit", "fixed"]
 
-_MODES: dict[object, Mode] = {0: "off", 1: "stop", "0": "off", "1": "stop", "audit": "audit"}
+_MODES: dict[object, Mode] = {
+    0: "off", 1: "stop", "0": "off", "1": "stop", "audit": "audit", "fixed": "fixed",
+}  # fmt: skip
 _KNOWN = ("stopper", "stopper_alpha")
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """`mode`: off, stop, or audit (scored and marked, never stopped); `alpha`: None = server's."""
+    """What a request asks for.
+
+    Attributes
+    ----------
+    mode
+        off, stop, audit (scored and marked, never stopped), or fixed (stopped by the server's fixed
+        threshold, without promise).
+    alpha
+        None takes the server's.
+
+    """
 
     mode: Mode = "stop"
     alpha: float | None = None
@@ -31,8 +43,8 @@ class RequestOptions:
         Raises
         ------
         InputError
-            An unknown `stopper*` key, a mode that is not 0, 1 or "audit", or an alpha outside
-            (0, 1). The server answers it with HTTP 400.
+            An unknown `stopper*` key, a mode that is not 0, 1, "audit" or "fixed", an alpha outside
+            (0, 1), or one beside "fixed". The server answers it with HTTP 400.
 
         """
         args = {} if extra_args is None else extra_args
@@ -51,7 +63,13 @@ class RequestOptions:
             raise InputError(
                 f"vllm_xargs: stopper={_shown(asked)}; use 1 (on), 0 (off) or 'audit'"
             ) from None
-        return cls(mode, _alpha(args.get("stopper_alpha")))
+        alpha = _alpha(args.get("stopper_alpha"))
+        if mode == "fixed" and alpha is not None:
+            raise InputError(
+                "vllm_xargs: stopper='fixed' goes by a fixed threshold, which keeps no alpha; "
+                "leave stopper_alpha out"
+            )
+        return cls(mode, alpha)
 
 
 def _alpha(value: object) -> float | None:

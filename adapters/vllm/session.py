@@ -41,6 +41,8 @@ class Session:
         Thresholds per alpha; None while collecting.
     alpha
         The server's default.
+    fixed
+        Threshold of requests in mode "fixed", which promises nothing; None refuses them.
     answer_prompt
         Whether text is forced after the end of thinking, which a grammar would reject.
     labels
@@ -60,6 +62,7 @@ class Session:
         *,
         policy: StopPolicy | None,
         alpha: float | None,
+        fixed: float | None = None,
         answer_prompt: bool,
         labels: tuple[str, ...],
         artifact: str,
@@ -69,6 +72,7 @@ class Session:
         self._watch = watch
         self._policy = policy
         self._alpha = alpha
+        self._fixed = None if fixed is None else np.float32(fixed)
         self._answer_prompt = answer_prompt
         self._labels = labels
         self._artifact = artifact
@@ -130,6 +134,13 @@ class Session:
             return
         if self._answer_prompt and new.sampling_params.structured_outputs is not None:
             self._refuse(new.req_id, len(prompt), "structured_outputs")
+            return
+        if options.mode == "fixed":
+            if self._fixed is None:
+                self._refuse(new.req_id, len(prompt), "no_fixed_threshold")
+                return
+            self._watch.start(new.req_id, prompt, self._fixed, forces=True)
+            self._admitted[new.req_id] = _Admitted("fixed", len(prompt), None, float(self._fixed))
             return
         alpha = self._alpha if options.alpha is None else options.alpha
         assert alpha is not None
@@ -196,8 +207,10 @@ class Session:
             decision = "not_stopped"
             reason = "score_below_threshold" if outcome.cues else "no_cue"
         else:
-            decision = "stopped" if admitted.mode == "stop" else "marked"
+            decision = "marked" if admitted.mode == "audit" else "stopped"
             reason = "score_above_threshold"
+        if admitted.mode == "fixed" and reason.startswith("score_"):
+            reason += "_without_promise"
         label = next((cue.label for cue in outcome.seen if cue.position == at), None)
         record: dict[str, Any] = finite(
             {

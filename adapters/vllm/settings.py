@@ -34,6 +34,9 @@ class PluginSettings(BaseModel):
     tracker
         "host" reads tokens on the host, "device" never synchronises; "auto" picks host on CPU
         engines and device on accelerators.
+    threshold
+        A fixed threshold without promise, for requests that ask for mode "fixed"; nothing that was
+        calibrated stands behind it. Set by `stopper baselines`, to run LYNX's per-cue rule.
     keep_hidden
         Keep the hidden states at cues until they are asked for; for offline comparison.
     collect
@@ -49,6 +52,7 @@ class PluginSettings(BaseModel):
     alpha: float | None = Field(default=None, gt=0.0, lt=1.0)
     decisions: Path | None = None
     tracker: Literal["auto", "host", "device"] = "auto"
+    threshold: float | None = Field(default=None, allow_inf_nan=False)
     keep_hidden: bool = False
     collect: CollectSettings | None = None
     artifact_sha256: str | None = None

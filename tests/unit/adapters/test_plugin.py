@@ -204,6 +204,8 @@ def test_bad_options_are_refused_where_a_server_answers_400(positional: bool) ->
     ask(off, {"stopper": "whatever"})
     with pytest.raises(VLLMValidationError, match="vllm_xargs: stopper='whatever'"):
         ask(on, {"stopper": "whatever"})
+    with pytest.raises(VLLMValidationError, match="stopper='fixed' needs 'threshold'"):
+        ask(on, {"stopper": "fixed"})
     assert len(seen) == 3
 
 

@@ -28,6 +28,7 @@ KEYS = st.sampled_from(["stopper", "stopper_alpha", "stopper_", "other"]) | SCAL
         ({"stopper": "0"}, RequestOptions("off", None)),
         ({"stopper": 0.0}, RequestOptions("off", None)),
         ({"stopper": "audit"}, RequestOptions("audit", None)),
+        ({"stopper": "fixed"}, RequestOptions("fixed", None)),
         ({"stopper_alpha": 0.02}, RequestOptions("stop", 0.02)),
         ({"stopper_alpha": "0.02", "stopper": "audit"}, RequestOptions("audit", 0.02)),
         ({"stopper_alpha": None}, RequestOptions("stop", None)),
@@ -55,6 +56,7 @@ def test_what_is_understood(args: Any, expected: RequestOptions) -> None:
         ({"stopper_alpha": [0.1]}, r"stopper_alpha=\[0.1\] is no"),
         ({"stopper_alpha": 10**400}, r"stopper_alpha=1000.*\.\.\..* is no"),
         ({"stopper_alpha": 10**5000}, "stopper_alpha=.* is no"),  # Python refuses to print it
+        ({"stopper": "fixed", "stopper_alpha": 0.1}, "keeps no alpha; leave stopper_alpha out"),
         ([("stopper", 0)], "vllm_xargs: must be an object, is list"),
     ],
 )
@@ -74,6 +76,6 @@ def test_anything_is_understood_or_refused(args: Any) -> None:
         options = RequestOptions.from_extra_args(args)
     except InputError:
         return
-    assert options.mode in ("off", "stop", "audit")
+    assert options.mode in ("off", "stop", "audit", "fixed")
     assert options.alpha is None or 0.0 < options.alpha < 1.0
     assert options.alpha is None or type(options.alpha) is float

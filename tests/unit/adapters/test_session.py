@@ -55,6 +55,7 @@ def test_a_stopped_request_is_reported_in_full(tmp_path: Path) -> None:
         ({"stopper_alpha": 1.5}, [WAIT], "not_applied", "bad_options"),
         ({"stopper_beta": 1}, [WAIT], "not_applied", "bad_options"),
         ({"stopper_alpha": 1e-4}, [WAIT], "not_applied", "too_few_calibration_traces"),
+        ({"stopper": "fixed"}, [WAIT], "not_applied", "no_fixed_threshold"),
         ({"other": object()}, [SO], "not_stopped", "no_cue"),
         (None, [WAIT], "stopped", "score_above_threshold"),
     ],
@@ -106,6 +107,25 @@ def test_each_request_has_its_own_alpha() -> None:
     for name, alpha in (("a", 0.5), ("b", 0.25), ("c", ALPHA)):
         assert records[name]["alpha"] == alpha
         assert records[name]["threshold"] == float(POLICY.threshold(alpha))
+
+
+@pytest.mark.parametrize(
+    ("threshold", "decision", "reason"),
+    [
+        (-100.0, "stopped", "score_above_threshold_without_promise"),
+        (100.0, "not_stopped", "score_below_threshold_without_promise"),
+    ],
+)
+def test_a_fixed_threshold_stops_and_says_that_it_promises_nothing(
+    threshold: float, decision: str, reason: str
+) -> None:
+    one = session(fixed=threshold)
+    admit(one, request("a", {"stopper": "fixed"}))
+    feed(one, "a", WAIT, *FORCE)
+    admit(one, finished=("a",))
+    (record,) = one.decisions(10)
+    assert (record["decision"], record["reason"]) == (decision, reason)
+    assert (record["alpha"], record["threshold"]) == (None, threshold)
 
 
 def test_a_score_below_the_threshold_goes_on() -> None:

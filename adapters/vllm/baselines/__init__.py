@@ -1,0 +1,1 @@
+"""Published rules for ending the thinking, run online through vLLM beside ours."""
