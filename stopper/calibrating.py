@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from calibration.calibrate import Calibration
 from calibration.profile import profile_of
-from calibration.prompts import PromptIndex, prompt_index
+from calibration.prompts import prompt_index
 from calibration.report import Rule
-from calibration.splits import PROMPTS, group_hash, group_hashes
+from calibration.splits import PROMPTS, group_hashes
 from calibration.table import CueTable
 from calibration.traces import TraceDataset, TraceMeta, scored_traces
 from probes.errors import InputError
@@ -24,6 +24,7 @@ from probes.validation import parse
 from stopper import __version__
 from stopper.artifact import Artifact, CalibrationRecord, Manifest
 from stopper.cues import CueSpec
+from stopper.leakage import leak_message, leaked_groups, unknown_prompts, used_groups
 from stopper.libraries import versions_used
 
 GOOD, BAD = "good_scores", "bad_scores"
@@ -129,62 +130,6 @@ def choose_traces(
         counts = ", ".join(f"{count} {name}" for name, count in _count(leaked).items())
         notes.append(f"{done} groups whose prompts the artifact used under other names: {counts}")
     return Chosen(table, _count(used), dataset.meta, index.of(taken), tuple(notes))
-
-
-def used_groups(
-    artifact: Artifact, groups: Collection[str], splits: Collection[str]
-) -> dict[str, str]:
-    """Map each of `groups` that one of the artifact's `splits` contains to that split's name."""
-    known: dict[int, str] = {}
-    for name in splits:
-        if name in artifact.splits:
-            known.update(dict.fromkeys(artifact.splits[name].tolist(), name))
-    found = {group: known.get(group_hash(group)) for group in dict.fromkeys(groups)}
-    return {group: name for group, name in found.items() if name is not None}
-
-
-def leaked_groups(
-    artifact: Artifact, index: PromptIndex, used: Mapping[str, str], splits: Collection[str]
-) -> dict[str, str]:
-    """Map each group to the split that used its prompt under another group's name.
-
-    Known are the prompts that the artifact keeps, and those of the store's own `used` groups.
-    """
-    found: dict[str, str] = {}
-    fresh = [group for group in index.groups if group not in used]
-    for name in splits:
-        kept = artifact.splits.get(name + PROMPTS, np.empty(0, dtype=np.uint64))
-        here = index.of(group for group, split in used.items() if split == name)
-        for group in index.sharing(fresh, np.concatenate([kept, here])):
-            found.setdefault(group, name)
-    return found
-
-
-def leak_message(folder: Path, leaked: Mapping[str, str]) -> str:
-    """Say what leaks, with one example and the remedy."""
-    group, name = next(iter(leaked.items()))
-    return (
-        f"{folder}: {len(leaked)} groups hold prompts that this artifact has used under other "
-        f"group names (for instance {group!r}, whose token ids are in its split {name!r}): a "
-        "threshold is only honest on prompts that nothing was fitted to. Leave them out with "
-        "--drop-leaked, or give equal prompts one group and collect again"
-    )
-
-
-def unknown_prompts(artifact: Artifact, splits: Collection[str]) -> list[str]:
-    """Say which of the splits tell prompts apart by the name of their group alone."""
-    lacking = [
-        name
-        for name in splits
-        if artifact.splits.get(name, np.empty(0)).size and name + PROMPTS not in artifact.splits
-    ]
-    if not lacking:
-        return []
-    return [
-        f"the artifact keeps no prompt hashes of its splits {', '.join(lacking)} (it was made by "
-        "an older stopper, or from scores): the same prompt under another group's name would go "
-        "unnoticed. `stopper train` again keeps them"
-    ]
 
 
 def require_same_setting(artifact: Artifact, meta: TraceMeta, folder: Path) -> None:

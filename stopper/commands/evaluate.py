@@ -63,6 +63,7 @@ def evaluate(
     from stopper import calibrating
     from stopper.artifact import Artifact, expiry
     from stopper.commands._tables import alphas_table, note, rules_table, verdict
+    from stopper.leakage import used_groups
 
     source = calibrating.choose_source(scores, traces)
     loaded = Artifact.load(artifact, allow_expired=True)
@@ -78,7 +79,7 @@ def evaluate(
     if scores is not None:
         table = load_scores(source)
         if include_used:
-            leaked = calibrating.used_groups(loaded, table.groups, made_of)
+            leaked = used_groups(loaded, table.groups, made_of)
             if leaked:
                 note(f"WARNING: {len(leaked)} groups made the artifact: too good to be true")
         else:

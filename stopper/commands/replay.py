@@ -46,10 +46,10 @@ def replay(
     from calibration.splits import PROMPTS
     from stopper import replaying
     from stopper.artifact import Artifact, expiry
-    from stopper.calibrating import used_groups
     from stopper.commands._life import replay_table
     from stopper.commands._tables import note
     from stopper.errors import ArtifactError, InputError
+    from stopper.leakage import used_groups
     from stopper.policy import StopPolicy
 
     loaded = Artifact.load(artifact, allow_expired=True)
