@@ -17,16 +17,17 @@ POOL = 100_000
 TEST = 50_000
 
 
+def calibration_sets(n: int, most: int = 400) -> list[slice]:
+    """Disjoint runs of n traces of a pool: independent calibration sets."""
+    return [slice(i * n, (i + 1) * n) for i in range(min(most, POOL // n))]
+
+
 @dataclass(frozen=True, eq=False)
 class Population:
     """A pool to draw calibration sets from, and test traces to judge them on."""
 
     pool: CueTable
     test: CueTable
-
-    def calibration_sets(self, n: int, most: int = 400) -> list[slice]:
-        """Disjoint runs of n traces of the pool: independent calibration sets."""
-        return [slice(i * n, (i + 1) * n) for i in range(min(most, POOL // n))]
 
     def worst(self, loss: str) -> NDArray[np.float32]:
         return worst_bad_scores_flat(self.pool.scores, bad_cues(self.pool, loss), self.pool.offsets)

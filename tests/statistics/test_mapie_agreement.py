@@ -1,20 +1,22 @@
-"""Our exact LTT against MAPIE's BinaryClassificationController, case by case.
+"""Our exact LTT and CRC against MAPIE's two risk controllers, case by case.
 
-One row per unit, (x_i, y_i = 0): the controller's "fpr" is then the share of units stopped badly.
-What stands between the two: its default grid ends at 0.99 (here the grid is every threshold that
-could matter), `best_predict_param_choice` must be given, it stops at >= where we stop at > (the
-grid lies between the values), and it rounds n * risk up, in binary, to the next whole number, which
-for some n is one more than the count (then it may be more careful than need be, never less).
+LTT: BinaryClassificationController, one row per unit, (x_i, y_i = 0): its "fpr" is then the share
+of units stopped badly. What stands between the two: its default grid ends at 0.99 (here the grid is
+every threshold that could matter), `best_predict_param_choice` must be given, it stops at >= where
+we stop at > (the grid lies between the values), and it rounds n * risk up, in binary, to the next
+whole number, which for some n is one more than the count (then it may be more careful than need be,
+never less). CRC: MultiLabelClassificationController, see by_mapie_crc.
 """
 
 import math
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from mapie.risk_control import BinaryClassificationController
+from mapie.risk_control import BinaryClassificationController, MultiLabelClassificationController
 
-from calibration.risk import threshold
+from calibration.risk import allowed_above, threshold
 from calibration.simulate import SimulatorSettings, simulate
 from calibration.worst import worst_bad_scores
 
@@ -83,8 +85,60 @@ def test_most_cases_agree_exactly() -> None:
     assert same >= 0.9 * len(CASES)
 
 
-@pytest.mark.parametrize("loss", ["disagree", "wrong", "harm"])
-def test_the_same_threshold_on_simulated_traces(loss: str) -> None:
-    worst = worst_bad_scores(simulate(SimulatorSettings(300, seed=9)), loss)
+LOSSES = ("disagree", "wrong", "harm")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("cues", [1, 3, 10, 30])
+@pytest.mark.parametrize("n", [22, 150, 300, 500])
+def test_the_same_threshold_on_simulated_traces(loss: str, cues: int, n: int) -> None:
+    worst = worst_bad_scores(simulate(SimulatorSettings(n, cues=cues, seed=9)), loss)
     for alpha in (0.02, 0.05, 0.1, 0.2):
-        assert by_mapie(worst, alpha, 0.9) == threshold(worst, alpha, "ltt", 0.9)
+        ours, theirs = threshold(worst, alpha, "ltt", 0.9), by_mapie(worst, alpha, 0.9)
+        assert theirs == ours or differs_only_by_rounding(worst, ours, theirs)
+
+
+def by_mapie_crc(worst: np.ndarray, alpha: float, near: float) -> float:
+    """Give the lowest threshold that MAPIE's conformal risk control accepts; +inf for none.
+
+    One row per unit with one label, predicted with probability 1 - place(x_i): the "recall" that
+    MAPIE keeps above 1 - alpha is then the share of units that are not stopped badly. Its grid is
+    the thresholds around `near`: it computes every unit's recall at every one by a Python loop.
+    """
+    values = np.unique(np.append(worst, -np.inf)).astype(np.float32)
+    places = (np.searchsorted(values, worst) + 1) / (len(values) + 1)
+    at = len(values) if math.isinf(near) and near > 0 else int(np.searchsorted(values, near))
+    kept = np.arange(max(0, at - 3), min(len(values), at + 4))[::-1]
+    controller = MultiLabelClassificationController(
+        predict_function=lambda rows: 1 - rows,
+        risk="recall",
+        method="crc",
+        target_level=1 - alpha,
+        predict_params=1 - (kept + 1.5) / (len(values) + 1),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where nothing is accepted, and of its division
+        controller.calibrate(places[:, None], np.ones((len(worst), 1), dtype=int))
+    accepted = np.flatnonzero(controller.r_hat_plus < controller._alpha[0])
+    if len(accepted) == 0:
+        return math.inf  # MAPIE warns and returns the end of its grid
+    assert controller.best_predict_param[0] == controller.predict_params[accepted[-1]]
+    return float(values[kept[accepted[-1]]])
+
+
+CRC_CASES = [(n, alpha) for n in (8, 9, 19, 22, 55, 150) for alpha in (0.03, 0.07, 0.1, 0.2)]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("n", "alpha"), CRC_CASES)
+def test_the_same_threshold_by_conformal_risk_control(n: int, alpha: float, loss: str) -> None:
+    """MAPIE wants the bound strictly below alpha: where it is alpha exactly, it is one rank off."""
+    worst = worst_bad_scores(simulate(SimulatorSettings(n, cues=10, seed=n)), loss)
+    ours = threshold(worst, alpha, "crc")
+    theirs = by_mapie_crc(worst, alpha, ours)
+    if (Fraction(str(alpha)) * (n + 1)).denominator == 1:
+        # The next stricter rank, or the same value where scores tie.
+        stricter = np.sort(np.append(worst, np.inf))[-allowed_above(n, alpha, "crc", 0.9) - 1]
+        assert ours <= theirs <= stricter
+    else:
+        assert theirs == ours
