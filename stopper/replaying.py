@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from calibration.comparers import get_comparer
+from calibration.scores import read_tables
 from calibration.traces import TraceDataset
 from probes.errors import InputError
 from probes.events import CueEvent, Trace
@@ -167,9 +169,17 @@ def stored_traces(artifact: Artifact, folder: Path) -> Iterator[LabelledTrace]:
     dataset = TraceDataset(folder)
     require_same_setting(artifact, dataset.meta, folder)
     wanted = dataset.meta.columns(probe.spec.layers)
+    comparer = get_comparer(dataset.meta.comparer)
     for record in dataset:
         scores = shape(probe.score(record.hidden[:, wanted]), probe.spec)
-        yield record.scored(scores), [cue.label for cue in record.cues]
+        yield record.scored(scores, comparer), [cue.label for cue in record.cues]
+
+
+def given_traces(path: Path) -> Iterator[LabelledTrace]:
+    """Read a user's own scores, JSON Lines or Parquet; their cues have no names."""
+    for table in read_tables(path):
+        for trace in table.traces():
+            yield trace, [None] * len(trace.cues)
 
 
 def _reason(decided: Decision | None) -> str:

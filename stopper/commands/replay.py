@@ -42,8 +42,8 @@ def replay(
     from tqdm import tqdm
 
     from calibration.files import replacing
-    from calibration.scores import read_scores
     from calibration.splits import PROMPTS
+    from calibration.store_files import META
     from stopper import replaying
     from stopper.artifact import Artifact, expiry
     from stopper.commands._life import replay_table
@@ -63,11 +63,10 @@ def replay(
     assert record is not None
     share = record.alpha if alpha is None else alpha
     policy.threshold(share)  # refuses a wrong alpha before anything is read
-    source = (
-        replaying.stored_traces(loaded, traces)
-        if traces.is_dir()
-        else ((trace, [None] * len(trace.cues)) for trace in read_scores(traces))
-    )
+    if (traces / META).exists() or (traces.is_dir() and not any(traces.glob("*.parquet"))):
+        source = replaying.stored_traces(loaded, traces)
+    else:
+        source = replaying.given_traces(traces)
     summary, groups = replaying.Summary(), dict[str, None]()
     with ExitStack() as stack:
         file = None if out is None else stack.enter_context(replacing(out))

@@ -221,6 +221,7 @@ def test_no_labels_are_needed(artifact: Path, tmp_path: Path, capsys: Capture) -
 
 def test_own_scores_are_replayed_too(tmp_path: Path, capsys: Capture) -> None:
     cal, test = tmp_path / "cal.jsonl", tmp_path / "test.jsonl"
+    (tmp_path / "parts").mkdir()
     write_scores(cal, simulate(SimulatorSettings(200, seed=1)))
     table = simulate(SimulatorSettings(50, seed=2))
     write_scores(test, table)
@@ -231,6 +232,10 @@ def test_own_scores_are_replayed_too(tmp_path: Path, capsys: Capture) -> None:
     policy = StopPolicy.from_artifact(Artifact.load(made))
     stops = [slowly(policy, 0.1, [cue.score for cue in one.cues])[0] for one in table.traces()]
     assert [line["cue"] for line in lines(out)] == stops
+    write_scores(tmp_path / "parts" / "test.parquet", table)
+    again = tmp_path / "again.jsonl"
+    assert run("replay", made, tmp_path / "parts", "--out", again) == 0
+    assert again.read_text() == out.read_text()
     assert "groups made this artifact" not in capsys.readouterr().err
     line = refused(capsys, "replay", made, makers.store(tmp_path / "s", makers.records(3)))
     assert "has no probe" in line
