@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.risk import threshold
+from calibration.rules import DEFAULT_RULE, restore, rule_class
 from calibration.splits import PROMPTS
-from probes.errors import ArtifactError
+from probes.errors import ArtifactError, InputError
 from probes.scorers import Scorer
 from stopper.cues import CueAutomaton
 from stopper.manifest import CalibrationRecord, Manifest
@@ -44,6 +45,8 @@ def check_calibration(
         if worst is not None or further:
             raise ArtifactError("calibration tensors without a calibration record in the manifest")
         return
+    if record.rule != DEFAULT_RULE:
+        _check_rule(record)
     if worst is None:
         if record.method != "lynx":
             raise ArtifactError(f"method {record.method} without {WORST}")
@@ -56,13 +59,26 @@ def check_calibration(
         raise ArtifactError(f"{WORST} holds NaN or +infinity")
     if (worst[1:] < worst[:-1]).any():
         raise ArtifactError(f"{WORST} is not in ascending order")
-    if record.method != "lynx":
+    if record.method != "lynx" and rule_class(record.rule).any_alpha:
         again = threshold(worst, record.alpha, record.method, record.confidence or 0.9)
         if again != record.threshold:
             raise ArtifactError(
                 f"{WORST} gives the threshold {again} at alpha {record.alpha:g}, the manifest says "
                 f"{record.threshold}"
             )
+
+
+def _check_rule(record: CalibrationRecord) -> None:
+    """Refuse parameters that are not the rule's, or of another threshold than the record's."""
+    try:
+        limit = restore(record.rule, record.parameters).threshold
+    except InputError as problem:
+        raise ArtifactError(str(problem)) from None
+    if record.threshold != (np.inf if limit is None else limit):
+        raise ArtifactError(
+            f"the parameters of rule '{record.rule}' say threshold {limit}, the record "
+            f"{record.threshold}"
+        )
 
 
 def check_splits(splits: Mapping[str, npt.NDArray[np.uint64]]) -> None:
