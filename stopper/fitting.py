@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def method_of(
     Raises
     ------
     InputError
-        If the parts do not go together.
+        If the parts do not go together, or torch is needed and missing.
 
     """
     spec = parse(
@@ -87,6 +88,11 @@ def method_of(
         "probe",
         "Mend the option of that name",
     )
+    if (kind == "gru" or objective != "cues") and importlib.util.find_spec("torch") is None:
+        raise InputError(
+            f"a {kind} probe by objective {objective} needs torch, which is not installed. Install "
+            "it with `pip install torch`, or train a linear probe or an mlp on cues"
+        )
     if objective == "cues":
         if bad_weight is not None:
             raise InputError("--bad-weight belongs to --objective first-exit. Drop one of the two")

@@ -136,7 +136,7 @@ def train(
     from calibration.risk import DEFAULT_CONFIDENCE
     from calibration.traces import TraceDataset
     from probes.first_exit import BAD_WEIGHT
-    from stopper import choosing, training
+    from stopper import choosing, train_options, training
     from stopper.artifact import check_target
     from stopper.cards import training_tables
     from stopper.fitting import method_of
@@ -147,19 +147,21 @@ def train(
     }  # fmt: skip
     only_choosing = {"--candidates": candidates, "--alpha": alpha, "--confidence": confidence}
     if choose:
-        training.refuse_options(chosen_by_hand, "is what --choose settles by itself")
+        train_options.refuse_options(chosen_by_hand, "is what --choose settles by itself")
     else:
-        training.refuse_options(only_choosing, "belongs to --choose, which is not given")
+        train_options.refuse_options(only_choosing, "belongs to --choose, which is not given")
     # Everything that can be refused is refused before the fit, which may take minutes.
     check_target(out)
-    fractions = training.complete_fractions(train_fraction, select_fraction, test_fraction)
+    fractions = train_options.complete_fractions(train_fraction, select_fraction, test_fraction)
     dataset = TraceDataset(traces)
-    chosen = training.choose_layers(layers, dataset.meta)
+    chosen = train_options.choose_layers(layers, dataset.meta)
     plan = training.TrainingPlan(label.value, fractions, seed, max_cues, drop_leaked)
     if choose:
         names = choosing.parse_candidates(candidates or ",".join(choosing.DEFAULT_CANDIDATES))
         if "first-exit" not in names:
-            training.refuse_options({"--bad-weight": bad_weight}, "belongs to candidate first-exit")
+            train_options.refuse_options(
+                {"--bad-weight": bad_weight}, "belongs to candidate first-exit"
+            )
         comparison = choosing.Plan(
             names,
             0.05 if alpha is None else alpha,
@@ -180,7 +182,7 @@ def train(
             probe.value if probe else "linear",
             chosen,
             dataset.meta.hidden_size,
-            widths=None if hidden_dims is None else training.parse_widths(hidden_dims),
+            widths=None if hidden_dims is None else train_options.parse_widths(hidden_dims),
             shaping=shaping.value if shaping else "rise",
             rise_weight=rise_weight,
             objective=objective.value if objective else "cues",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from stopper import cli
 from stopper.artifact import Artifact
 from stopper.errors import InputError
 from stopper.gathering import gather
-from stopper.training import complete_fractions, share_out
+from stopper.train_options import complete_fractions
+from stopper.training import share_out
 
 Capture = pytest.CaptureFixture[str]
 
@@ -262,6 +264,18 @@ def test_the_select_split_is_kept_from_the_calibration(traces: Path, tmp_path: P
     splits = Artifact.load(tmp_path / "a").splits
     assert np.intersect1d(splits["select"], splits["calibrate"]).size == 0
     assert splits["calibrate"].size + splits["select"].size + splits["train"].size == 120
+
+
+@pytest.mark.parametrize(
+    "argv", [["--probe", "gru"], ["--objective", "first-exit"], [*CHOOSE]], ids=lambda argv: argv[0]
+)
+def test_what_needs_torch_says_so_where_it_is_missing(
+    traces: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, argv: list[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    assert run("train", traces, "--out", tmp_path / "a", *argv) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "needs torch, which is not installed" in error
 
 
 @pytest.mark.parametrize(
