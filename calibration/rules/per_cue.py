@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,6 +14,7 @@ from calibration.conformal import MapiePerCue, lynx_threshold
 from calibration.losses import bad_cues, get_loss
 from calibration.rules.base import FittedRule, Guarantee, ScoredRule, Terms
 from calibration.table import CueTable
+from probes.errors import UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class Mapie(ScoredRule):
 
     def _fit(self, table: CueTable, terms: Terms) -> FittedRule:
         bad = bad_cues(table, terms.loss)
+        if importlib.util.find_spec("mapie") is None:
+            raise UnsupportedError(
+                "rule 'mapie' needs MAPIE; install it with `pip install 'stopper[calibrate]'`."
+            )
         classifier = MapiePerCue(table.scores[~bad], table.scores[bad], terms.alpha)
         said = per_cue_sentence("MAPIE", terms.loss, terms.alpha)
         return FittedRule(self, {"threshold": lowest_passing(classifier)}, said)
