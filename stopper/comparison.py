@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ from stopper.policy import StopPolicy
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-#: Not compared: when it was written, and hashes of files whose contents are compared themselves.
-_IGNORED = frozenset({"created", "files"})
+#: Not compared: when it was written and so expires (but for how long it is valid), and hashes of
+#: files whose contents are compared themselves.
+_IGNORED = frozenset({"created", "expires", "files"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,15 @@ def _fields(ours: Artifact, theirs: Artifact) -> Iterator[Difference]:
         dict(_flat(json.loads(made.manifest.model_dump_json(exclude=set(_IGNORED)))))
         for made in (ours, theirs)
     )
+    left["valid_days"], right["valid_days"] = _valid_days(ours), _valid_days(theirs)
     for name in dict.fromkeys([*left, *right]):
         if left.get(name) != right.get(name):
             yield Difference(name, left.get(name), right.get(name))
+
+
+def _valid_days(made: Artifact) -> float | None:
+    expires = made.manifest.expires
+    return None if expires is None else (expires - made.manifest.created) / timedelta(days=1)
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from adapters.vllm.settings import PluginSettings
 from probes.scorers import require_servable
 from stopper.artifact import Artifact
 from stopper.errors import ArtifactError, InputError, TooFewTraces, UnsupportedError
+from stopper.manifest import Manifest
 from stopper.policy import StopPolicy
 
 logger = logging.getLogger(__name__)
@@ -118,9 +119,34 @@ def check(vllm_config: Any, settings: PluginSettings, worker_cls: str) -> None:
                 f"promise alpha {alpha}; nothing would ever be stopped. Calibrate with more "
                 "traces or serve a larger alpha"
             )
+        served = {"vllm": facts.vllm_version, "runner": facts.runner, "device": facts.device}
+        for remark in remarks(artifact.manifest, served):
+            logger.warning("%s: %s", settings.artifact, remark)
     reasons = refusals(facts, layers)
     if reasons:
         raise UnsupportedError("stopper cannot run in this engine: " + "; ".join(reasons))
+
+
+def remarks(manifest: Manifest, served: dict[str, str]) -> list[str]:
+    """Say what does not forbid to serve, but touches the promise: another engine, a date."""
+    made = manifest.engine
+    other = [
+        f"{name} {made[name]}, here {here}"
+        for name, here in served.items()
+        if made.get(name) not in (None, here)
+    ]
+    found = []
+    if other:
+        found.append(
+            f"calibrated on traces of another engine ({'; '.join(other)}): hidden states may differ "
+            "a little, and the promise is for that one. Calibrate on traces of this one"
+        )
+    if manifest.expires is not None:
+        found.append(
+            f"its promise ends on {manifest.expires:%Y-%m-%d %H:%M %Z}; a running engine looks at "
+            "that only when it starts. Renew it and restart before"
+        )
+    return found
 
 
 def _digest(artifact: Path) -> str:

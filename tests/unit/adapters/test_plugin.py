@@ -12,7 +12,7 @@ import pytest
 from engine_simulator import END, MODEL, THINK
 from makers import CREATED, artifact, spec
 
-from adapters.vllm.plugin import WORKER, _validate, register
+from adapters.vllm.plugin import WORKER, _validate, register, remarks
 from stopper.errors import ArtifactError, InputError, StopperError, TooFewTraces, UnsupportedError
 
 # vLLM's own imports warn about many things; only these tests import it.
@@ -153,6 +153,18 @@ def test_what_does_not_start(tmp_path: Path, fitting: dict[str, Any], case: str)
     assert "\n" not in str(caught.value)
     for part in words:
         assert part.format(dir=folder) in str(caught.value)
+
+
+def test_another_engine_and_a_date_of_expiry_are_remarked() -> None:
+    served = {"vllm": "0.33.0", "runner": "v2", "device": "cuda"}
+    assert remarks(artifact(engine=dict(served)).manifest, served) == []
+    assert remarks(artifact().manifest, served) == []  # an older artifact: engine unknown
+    made = artifact(engine=served | {"vllm": "0.32.0"}, expires=CREATED + timedelta(days=1))
+    engine, date = remarks(made.manifest, served)
+    assert "vllm 0.32.0, here 0.33.0" in engine
+    assert "runner" not in engine
+    assert "ends on 2025-01-03" in date
+    assert "restart" in date
 
 
 def test_an_artifact_made_from_scores_has_no_probe(tmp_path: Path) -> None:

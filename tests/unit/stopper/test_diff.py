@@ -58,6 +58,12 @@ def named(ours: Artifact, theirs: Artifact) -> list[str]:
 
 
 def test_equal_artifacts_of_two_days_are_the_same() -> None:
+    for days in (None, timedelta(days=30)):
+        pair = [
+            changed(created=day, expires=None if days is None else day + days)
+            for day in (makers.CREATED, LATER)
+        ]
+        assert compare(*pair, LATER).differences == ()
     found = compare(makers.artifact(), changed(created=LATER), LATER)
     assert found.differences == ()
     assert (found.obstacles, found.cautions) == ((), ())
@@ -77,7 +83,7 @@ def test_equal_artifacts_of_two_days_are_the_same() -> None:
         (changed(libraries={"numpy": "9"}), ["libraries.numpy"]),
         (changed(comparer="exact"), ["comparer"]),
         (changed(profile=profile(5)), ["profile.n_traces", "profile.cues.counts"]),
-        (changed(expires=LATER), ["expires"]),
+        (changed(expires=LATER), ["valid_days"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
