@@ -2,11 +2,12 @@
 
 Run: ``python benchmarks/drift.py [--runs 100] [--alpha 0.1] [--loss disagree] [--json FILE]``
 
-Each run draws its own 500 calibration traces at 5 cues, calibrates them (LTT, 90 %), and audits
-other simulated traffic. Printed are, by method and by where the shift lies, the share of runs that
-alarm within 1,500 audits after it and the audits they took; the first profile warning likewise;
-false alarms and false warnings over 3,000 audits without a shift; and what an audit costs, beside
-MAPIE's own RiskMonitoring, which scans its history at every update. A few minutes on one core.
+Each run draws its own 500 calibration traces at 5 cues, calibrates them (LTT, 90 %, or
+``--calibration crc``), and audits other simulated traffic. Printed are, by method and by where the
+shift lies, the share of runs that alarm within 1,500 audits after it and the audits they took; the
+first profile warning likewise; false alarms and false warnings over 3,000 audits without a shift;
+and what an audit costs, beside MAPIE's own RiskMonitoring, which scans its history at every update.
+A few minutes on one core.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ def shifts(options: argparse.Namespace) -> dict[str, Any]:
     for run in tqdm(range(options.runs), desc="runs", leave=False):
         rng = np.random.default_rng(run)
         drawn = pool.take(np.arange(run * N, (run + 1) * N))
-        limit = threshold(worst_bad_scores(drawn, options.loss), options.alpha, "ltt", 0.9)
+        worst = worst_bad_scores(drawn, options.loss)
+        limit = threshold(worst, options.alpha, options.calibration, 0.9)
         calm_risks.append(calm.risk(limit))
         busy_risks.append(busy.risk(limit))
         good = calm.audits(rng, 3000, limit, options.alpha, "calm")
@@ -174,12 +176,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--alpha", type=float, default=0.1)
     parser.add_argument("--loss", default="disagree")
+    parser.add_argument("--calibration", choices=("ltt", "crc"), default="ltt")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     report = {
         "runs": options.runs,
         "alpha": options.alpha,
         "loss": options.loss,
+        "calibration": options.calibration,
         **shifts(options),
         "cost": costs(options, Path("drift-benchmark-state.json")),
     }

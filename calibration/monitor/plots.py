@@ -49,22 +49,20 @@ def plot_monitor(monitor: Monitor, path: str | Path, title: str = "") -> None:
             "plots need matplotlib; install it with `pip install 'stopper[calibrate]'`."
         ) from None
     # A figure of its own: pyplot would choose a backend and keep global state.
-    figure = Figure(figsize=(11, 8), dpi=120, layout="constrained")
+    panels = monitor.panels
+    rows = 2 if panels else 1
+    figure = Figure(figsize=(11, 4.1 * rows), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(2, 6)
+    grid = figure.add_gridspec(rows, 6)
     _draw_evidence(figure.add_subplot(grid[0, :3]), trail, verdict, monitor.label)
     _draw_risk(figure.add_subplot(grid[0, 3:]), trail, verdict)
-    panels = monitor.panels
-    if panels:
-        span = 6 // len(panels)
-        for place, panel in enumerate(panels):
-            axes = figure.add_subplot(grid[1, place * span : (place + 1) * span])
-            _draw_panel(axes, panel, legend=place == 0)
-    else:
-        axes = figure.add_subplot(grid[1, :])
-        axes.axis("off")
-        axes.text(0.5, 0.5, "the artifact holds no profile: nothing to compare", ha="center")
+    span = 6 // max(1, len(panels))
+    for place, panel in enumerate(panels):
+        axes = figure.add_subplot(grid[1, place * span : (place + 1) * span])
+        _draw_panel(axes, panel, legend=place == 0)
     state = f"ALARM since audit {verdict.since}" if verdict.alarm else "in control"
+    if not panels:
+        state += " (the artifact holds no profile to compare)"
     heading = f"{title}: {state}" if title else state
     figure.suptitle(heading, fontsize=12, color=_ALARM if verdict.alarm else _INK)
     with replacing(path) as file:
@@ -93,7 +91,7 @@ def _draw_risk(axes: Any, trail: list[Point], verdict: Verdict) -> None:
     axes.fill_between(
         audits, bounds[:, 0], bounds[:, 1], color=_CALM, alpha=0.18, label="95 %, at all times"
     )
-    axes.plot(audits, share, color=_CALM, linewidth=1.4, label="stopped badly")
+    axes.plot(audits, share, color=_CALM, linewidth=1.4, label="marked badly")
     mean = "alpha" if len(verdict.tallies) == 1 else "mean alpha"
     axes.plot(audits, alpha, "--", color=_INK, linewidth=1.2, label=mean)
     _mark(axes, verdict)

@@ -66,8 +66,8 @@ class Verdict:
             return "no audits yet: nothing can be said."
         low, high = self.interval
         figures = (
-            f"{self.bad} of {self.audits} audits stopped badly ({self.share:.1%}; risk between "
-            f"{low:.1%} and {high:.1%}), alpha {self.mean_alpha:g}"
+            f"{self.bad} of {self.audits} audits would have stopped badly ({self.share:.1%}; risk "
+            f"between {low:.1%} and {high:.1%}), alpha {self.mean_alpha:g}"
         )
         if self.alarm:
             return f"ALARM since audit {self.since} ({self.since_time}): {figures}. {ACTION}."

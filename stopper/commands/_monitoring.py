@@ -12,7 +12,7 @@ def monitor_table(verdict: Verdict, label: str) -> Table:
     table = Table(title="drift monitor", show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
-    table.add_row("audits, stopped badly", f"{verdict.audits}, {verdict.bad}")
+    table.add_row("audits, marked badly", f"{verdict.audits}, {verdict.bad}")
     low, high = verdict.interval
     table.add_row(
         "running risk (95 %, at all times)", f"{verdict.share:.1%} ({low:.1%} - {high:.1%})"

@@ -28,3 +28,12 @@ def test_per_cue_vs_trace_prints_the_table(tmp_path: Path) -> None:
     assert "LYNX per cue" in done.stdout and "when served at 20 cues" in done.stdout
     report = json.loads(out.read_text())
     assert report["rules"]["trace LTT, 90 %"]["risk"].keys() == {"1", "3", "10", "30"}
+
+
+def test_drift_prints_its_tables(tmp_path: Path) -> None:
+    out = tmp_path / "d.json"
+    done = run("drift.py", "--runs", "1", "--json", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "alarm, betting" in done.stdout and "one audit, milliseconds" in done.stdout
+    report = json.loads(out.read_text())
+    assert len(report["noticed"]) == 9 and report["cost"].keys() == {"100", "800", "3000", "9000"}
