@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration import remarks
 from calibration.conformal import lynx_threshold
 from calibration.losses import bad_cues
 from calibration.risk import (
     DEFAULT_CONFIDENCE,
     METHODS,
+    allowed_above,
     promise,
     require_units,
     threshold,
@@ -159,7 +161,7 @@ def calibrate_rule(
         len(table), table.n_groups, table.n_cues, asks, terms.alpha, terms.confidence, source
     )
     evidence = gather(table, terms.loss, terms.rollouts)
-    notes = _notes(evidence, terms.loss, terms.rollouts, allow_one_class, source)
+    notes = remarks.on_evidence(evidence, terms.loss, terms.rollouts, allow_one_class, source)
     fitted = rule.fit(table, terms)
     worst = evidence.worst_scores if fitted.worst_scores is None else fitted.worst_scores
     return Calibration(
@@ -237,7 +239,7 @@ def conclude(
     n_bad = len(evidence.bad_scores)
     check_names(method, rollouts)
     require_traces(evidence.n_traces, n_units, evidence.n_cues, method, alpha, confidence, source)
-    notes = _notes(evidence, loss, rollouts, allow_one_class, source)
+    notes = remarks.on_evidence(evidence, loss, rollouts, allow_one_class, source)
     if method == "lynx":
         limit = lynx_threshold(evidence.good_scores, evidence.bad_scores, alpha)
         sentence = per_cue_sentence("LYNX", loss, alpha)
@@ -246,8 +248,8 @@ def conclude(
     else:
         limit = threshold(evidence.worst_scores, alpha, method, confidence)
         sentence = promise(loss, alpha, method, confidence, n_units)
-        if limit == -np.inf:
-            notes.append("bad stops are so rare here that the rule stops at the first cue")
+        allowed = allowed_above(n_units, alpha, method, confidence)
+        notes += remarks.on_threshold(evidence, limit, allowed)
     return Calibration(
         method=method,
         loss=loss,
@@ -264,41 +266,3 @@ def conclude(
         rollouts=int(sizes.max()),
         notes=tuple(notes),
     )
-
-
-def _notes(
-    evidence: Evidence, loss: str, rollouts: str, allow_one_class: bool, source: str
-) -> list[str]:
-    n_bad = len(evidence.bad_scores)
-    return [
-        *_class_notes(n_bad, evidence.n_cues, loss, source, allow_one_class),
-        *_rollout_notes(evidence.group_sizes, rollouts),
-    ]
-
-
-def _class_notes(
-    n_bad: int, n_cues: int, loss: str, source: str, allow_one_class: bool
-) -> list[str]:
-    if 0 < n_bad < n_cues:
-        return []
-    kind = "bad" if n_bad else "good"
-    outcome = (
-        "only scores above nearly all of these would stop"
-        if n_bad
-        else "every trace would be stopped at its first cue"
-    )
-    found = f"all {n_cues} cues are {kind} under the loss '{loss}': {outcome}"
-    if not allow_one_class:
-        raise InputError(
-            f"{source}: {found}. One class only usually means wrong labels or the wrong loss; if "
-            "they are right, say so with --allow-one-class."
-        )
-    return [found]
-
-
-def _rollout_notes(sizes: NDArray[np.int64], rollouts: str) -> list[str]:
-    repeated = int((sizes > 1).sum())
-    if not repeated:
-        return []
-    how = "one drawn rollout stands for each" if rollouts == "one" else "each counts by its worst"
-    return [f"{repeated} of {len(sizes)} groups have several traces and count once: {how}"]

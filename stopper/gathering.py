@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from calibration.comparers import get_comparer
 from calibration.table import CueTable
 from calibration.traces import TraceDataset
 from probes.errors import InputError
@@ -114,7 +115,7 @@ def gather(
 
     """
     columns, wanted = dataset.meta.columns(layers), frozenset(groups)
-    rng = np.random.default_rng(seed)
+    rng, comparer = np.random.default_rng(seed), get_comparer(dataset.meta.comparer)
     # The traces with the smallest random keys stay: a max-heap on the key.
     kept: list[tuple[float, int, Trace, npt.NDArray[np.float32]]] = []
     traces = cues = held = without = 0
@@ -124,7 +125,8 @@ def gather(
             continue
         count = len(record.cues)
         traces, cues, without = traces + 1, cues + count, without + (not count)
-        entry = (-rng.random(), traces, record.scored(np.zeros(count)), record.hidden[:, columns])
+        trace = record.scored(np.zeros(count), comparer)
+        entry = (-rng.random(), traces, trace, record.hidden[:, columns])
         heapq.heappush(kept, entry)
         held += count
         while held > max_cues:

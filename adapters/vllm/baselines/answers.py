@@ -9,7 +9,7 @@ from typing import Any
 
 from adapters.vllm.baselines.conversation import Conversation
 from adapters.vllm.baselines.vocabulary import Vocabulary
-from calibration.answers import extract_answer, extract_forced
+from calibration.comparers import AUTO, Comparer
 
 #: Share of answers that must begin alike for their beginning to be forced in trials.
 COMMON = 0.9
@@ -17,15 +17,16 @@ COMMON = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Decodes with the model's tokenizer; `answer_prompt` as in the artifact's closing."""
+    """Decodes with the model's tokenizer; `answer_prompt` and `comparer` are the artifact's."""
 
     tokenizer: Any
     vocabulary: Vocabulary
     answer_prompt: str
+    comparer: Comparer = AUTO
 
     def forced(self, text: str) -> str | None:
         """Read the answer that follows a forced closing."""
-        return extract_forced(text, self.answer_prompt)
+        return self.comparer.extract_forced(text, self.answer_prompt)
 
     def answer(self, talk: Conversation) -> str | None:
         """Read the final answer of a prompt; None where the thinking never ended."""
@@ -33,7 +34,7 @@ class Reader:
         if not ids:
             return None
         if talk.stop is None:
-            return extract_answer(self.tokenizer.decode(ids))
+            return self.comparer.extract(self.tokenizer.decode(ids, skip_special_tokens=True))
         return self.forced(self.tokenizer.decode(ids, skip_special_tokens=True))
 
     def lead(self, full: Sequence[Conversation], end: int) -> tuple[int, ...]:

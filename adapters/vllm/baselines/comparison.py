@@ -33,7 +33,7 @@ from adapters.vllm.generation import Sampling, outer_id
 from adapters.vllm.journal import KEPT
 from adapters.vllm.prompts import Prompt
 from adapters.vllm.settings import PluginSettings
-from calibration.answers import same_answer
+from calibration.comparers import AUTO, get_comparer
 from stopper.artifact import Artifact
 from stopper.calibrating import rule_of
 from stopper.errors import ArtifactError, InputError
@@ -119,7 +119,8 @@ def compare(
     )
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     vocabulary = Vocabulary(tokenizer)
-    reader = Reader(tokenizer, vocabulary, closing.answer_prompt)
+    comparer = get_comparer(artifact.manifest.comparer or AUTO.name)
+    reader = Reader(tokenizer, vocabulary, closing.answer_prompt, comparer)
     named = [(prompt.id, prompt.token_ids(tokenizer)) for prompt in prompts]
     # Read by vLLM when the engine is made; its own process would run ahead of a stop.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -139,7 +140,7 @@ def compare(
             rows.append(book.enter(run, _decided(llm, run) if plan.name in IN_ENGINE else None))
         best = oracle(
             llm, full.conversations, book.cases(answers), artifact.cues, closing, sampling, reader,
-            calibration.loss, same_answer,
+            calibration.loss, comparer.same,
         )  # fmt: skip
     return Compared(
         alpha, calibration.loss, len(prompts), concurrency, tokenizer.decode(ends.lead_ids),
@@ -174,7 +175,7 @@ def _plans(
         "no-thinking": lambda _: ours.no_thinking(),
         "lynx": lambda _: lynx.plan(settings.threshold or 0.0, alpha),
         "deer": lambda given: deer.plan(cues, vocabulary, given),
-        "dynasor": lambda given: dynasor.plan(same_answer, given),
+        "dynasor": lambda given: dynasor.plan(book.same, given),
         "eat": lambda given: eat.plan(vocabulary, given),
         "thinkbrake": lambda given: thinkbrake.plan(vocabulary, closing.end_ids[0], given),
         "nowait": lambda _: nowait.plan(vocabulary, cues.spec.words),
@@ -210,6 +211,7 @@ class _Book:
         self._prompts = prompts
         self._answers = answers
         self._reader = reader
+        self.same = reader.comparer.same
         self.full = self.enter(full, [False] * len(prompts))
 
     def cases(self, answers: Sequence[str | None]) -> list[Answered]:
@@ -234,7 +236,7 @@ class _Book:
                     "rule": run.plan.name,
                     "prompt": talk.prompt_id,
                     "changed": moved,
-                    "bad": moved and is_bad(self._loss, case, same_answer),
+                    "bad": moved and is_bad(self._loss, case, self.same),
                     "thinking_tokens": talk.thinking,
                     "overrun_tokens": talk.overrun,
                     "trial_tokens": talk.trial_tokens,
@@ -247,7 +249,7 @@ class _Book:
                     "output_ids": talk.main.token_ids,
                 }
             )
-        return row(talks, full, cases, changed, self._loss, same_answer, run.wall_s, run.engine)
+        return row(talks, full, cases, changed, self._loss, self.same, run.wall_s, run.cpu_s, run.engine)
 
 
 def _changed(talk: Conversation, full: Conversation) -> bool:
