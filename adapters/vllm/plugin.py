@@ -138,8 +138,8 @@ def remarks(manifest: Manifest, served: dict[str, str]) -> list[str]:
     found = []
     if other:
         found.append(
-            f"calibrated on traces of another engine ({'; '.join(other)}): hidden states may differ "
-            "a little, and the promise is for that one. Calibrate on traces of this one"
+            f"calibrated on traces of another engine ({'; '.join(other)}): hidden states may "
+            "differ a little, and the promise is for that one. Calibrate on traces of this one"
         )
     if manifest.expires is not None:
         found.append(
