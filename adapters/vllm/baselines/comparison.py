@@ -249,7 +249,9 @@ class _Book:
                     "output_ids": talk.main.token_ids,
                 }
             )
-        return row(talks, full, cases, changed, self._loss, self.same, run.wall_s, run.cpu_s, run.engine)
+        return row(
+            talks, full, cases, changed, self._loss, self.same, run.wall_s, run.cpu_s, run.engine
+        )
 
 
 def _changed(talk: Conversation, full: Conversation) -> bool:

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One rule on all prompts: what became of each, wall-clock, and vLLM's own counters."""
+    """One rule on all prompts: what became of each, seconds, and vLLM's own counters.
+
+    `cpu_s` is the processor time of this process, and so of a CPU engine in it.
+    """
 
     plan: Plan
     conversations: list[Conversation]
     wall_s: float
+    cpu_s: float
     engine: Mapping[str, float]
 
 
@@ -84,7 +88,7 @@ class Driver:
         live: dict[str, tuple[Conversation, Branch]] = {}
         found: list[Conversation] = []
         running = 0
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         while True:
             while running < self._concurrency and (next_one := next(waiting, None)) is not None:
                 talk = Conversation(
@@ -115,10 +119,10 @@ class Driver:
                     progress()
             for name in [name for name, (_, branch) in live.items() if branch.done]:
                 del live[name]
-        wall = time.perf_counter() - start
+        wall, cpu = time.perf_counter() - start, time.process_time() - busy
         after = self._counters()
         engine = {name: after[name] - before.get(name, 0.0) for name in after}
-        return Run(plan, found, wall, engine)
+        return Run(plan, found, wall, cpu, engine)
 
     def _obey(
         self,

@@ -15,12 +15,12 @@ ALTERNATIVES = 20
 class Parameters:
     """The timescale is the published one, the others are ours.
 
-    The authors sweep the threshold, and wait 4 / timescale = 20 looks, which few traces of the
+    The authors sweep the threshold. They wait 4 / timescale = 20 looks, which few traces of the
     tiny reasoner have.
     """
 
     timescale: float = 0.2
-    variance_below: float = 0.01
+    variance_below: float = 0.001
     warm_up: int = 3
 
 

@@ -37,8 +37,10 @@ class Row:
         Trials started; those that came too late; those without room in the engine.
     main_equal_share
         Share of prompts whose thinking is, token for token, that of the full run as far as it went.
-    wall_s
-        Seconds for all prompts; None for what cannot be run.
+    wall_s, cpu_s
+        Seconds for all prompts, and processor seconds of the process; None for what cannot be run.
+    engine
+        vLLM's own counters: prompt, cached and generated tokens in all.
     """
 
     rule: str
@@ -61,6 +63,7 @@ class Row:
     crowded: int
     main_equal_share: float
     wall_s: float | None
+    cpu_s: float | None
     engine: Mapping[str, float]
 
     @property
@@ -128,6 +131,7 @@ def row(
     loss: str,
     same: Any,
     wall_s: float,
+    cpu_s: float,
     engine: Mapping[str, float],
 ) -> Row:
     """Sum up a run.
@@ -172,6 +176,7 @@ def row(
         crowded=sum(talk.crowded for talk in talks),
         main_equal_share=mean([_same_start(a, b) for a, b in zip(talks, full, strict=True)]),
         wall_s=wall_s,
+        cpu_s=cpu_s,
         engine=engine,
     )
 

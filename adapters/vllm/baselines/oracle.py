@@ -90,5 +90,6 @@ def oracle(
         crowded=0,
         main_equal_share=1.0,
         wall_s=None,
+        cpu_s=None,
         engine={},
     )

@@ -22,7 +22,7 @@ def figures_table(found: Compared) -> Table:
     )
     table.add_column("rule", no_wrap=True)
     for name in ("bad", "95 % interval", "accuracy", "thinking", "extra", "answer", "all",
-                 "prefill", "wall, s"):  # fmt: skip
+                 "prefill", "wall, s", "CPU, s"):  # fmt: skip
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("promises")
     for row in (found.full, *found.rows, found.oracle):
@@ -45,6 +45,7 @@ def _cells(row: Row) -> list[str]:
         f"{row.all_tokens:.1f}",
         f"{row.computed_prefill:.1f}",
         "-" if row.wall_s is None else f"{row.wall_s:.1f}",
+        "-" if row.cpu_s is None else f"{row.cpu_s:.1f}",
         _PROMISES[row.guarantee],
     ]
 
