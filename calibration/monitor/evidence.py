@@ -278,7 +278,7 @@ def risk_interval(bad: int, audits: int, level: float = 0.95) -> tuple[float, fl
     --------
     >>> low, high = risk_interval(30, 300)
     >>> round(low, 3), round(high, 3)
-    (0.051, 0.173)
+    (0.052, 0.167)
 
     """
     if not audits:

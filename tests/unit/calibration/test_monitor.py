@@ -210,6 +210,7 @@ def state_of(count: int) -> MonitorState:
 STATE = state_of(60)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**9), st.integers(1, 255))
 def test_one_altered_byte_is_noticed(
     tmp_path_factory: pytest.TempPathFactory, place: int, change: int
@@ -227,6 +228,7 @@ def test_one_altered_byte_is_noticed(
         assert kept == STATE  # white space, or another spelling of the same
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**9))
 def test_a_cut_off_state_is_refused_with_the_remedy(
     tmp_path_factory: pytest.TempPathFactory, place: int

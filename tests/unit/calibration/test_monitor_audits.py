@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_makers import ARTIFACT, BEGIN, audit, audits
 
@@ -25,6 +25,7 @@ def refusal(path: Path, data: bytes | str) -> str:
     return str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.lists(audits(), unique_by=lambda audit: audit.request_id, min_size=1, max_size=20))
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, made: list[Audit]
@@ -34,6 +35,7 @@ def test_what_is_written_is_read_back(
     assert list(read_audits(path)) == made
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode()))
 def test_any_bytes_are_refused_with_their_line(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
@@ -53,6 +55,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(fields())), JSON)
 def test_any_value_of_any_field_is_read_or_named(
     tmp_path_factory: pytest.TempPathFactory, name: str, value: object

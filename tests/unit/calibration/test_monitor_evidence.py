@@ -1,6 +1,8 @@
+import doctest
 import itertools
 import math
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mapie.exchangeability_testing.risk_monitoring import RiskMonitoring
 
+from calibration.monitor import evidence as evidence_module
+from calibration.monitor import panels as panels_module
 from calibration.monitor.evidence import (
     ODDS_RATIOS,
     Betting,
@@ -53,6 +57,7 @@ def test_an_expectation_above_alpha_grows() -> None:
     assert expected > 1.05
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.05, 0.1, 0.4])), max_size=40))
 def test_the_recursion_is_the_mixture_written_out(stream: list[tuple[bool, float]]) -> None:
     test = Betting(0.01)
@@ -105,6 +110,7 @@ def test_betting_alarms_before_mapie_does() -> None:
 
 
 @pytest.mark.parametrize("method", ["betting", "mapie"])
+@settings(deadline=None)
 @given(losses=st.lists(st.booleans(), max_size=30), cut=st.integers(0, 30))
 def test_a_test_goes_on_from_its_state(method: str, losses: list[bool], cut: int) -> None:
     whole, part = evidence(method, 0.05), evidence(method, 0.05)
@@ -146,6 +152,7 @@ def test_a_missing_mapie_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Betting(0.01).value == 0.0
 
 
+@settings(deadline=None)
 @given(st.integers(0, 500), st.integers(0, 500), st.sampled_from([0.8, 0.95, 0.99]))
 def test_the_interval_holds_the_share_and_mirrors(bad: int, good: int, level: float) -> None:
     low, high = risk_interval(bad, bad + good, level)
@@ -162,3 +169,9 @@ def test_the_interval_is_where_the_bets_reach_their_bar() -> None:
     low, _ = risk_interval(60, 400, 0.9)
     bets = (ODDS_RATIOS**60 / (1 + low * (ODDS_RATIOS - 1)) ** 400).mean()
     assert bets == pytest.approx(2 / 0.1)
+
+
+@pytest.mark.parametrize("module", [evidence_module, panels_module], ids=["evidence", "panels"])
+def test_the_examples_in_docstrings_are_true(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted > 0 and result.failed == 0

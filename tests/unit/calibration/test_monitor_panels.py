@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_makers import a_profile, audit
 from scipy.stats import chi2_contingency
@@ -29,6 +29,7 @@ def feed(panel: Panel, shares: list[float], count: int, first: int = 0, seed: in
         panel.update(place + 0.5, audit(number), number)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(20, 200), st.integers(20, 200)), min_size=2, max_size=8))
 def test_the_test_is_scipys(columns: list[tuple[int, int]]) -> None:
     rows = np.array(columns).T
