@@ -43,3 +43,18 @@ def traces(
         costs=(place + 1) / (lengths[rows] + 1),
         groups=np.repeat([f"p{index}" for index in range(count)], rollouts),
     )
+
+
+def memorable(count: int = 100, rollouts: int = 3, width: int = 60) -> TrainingTraces:
+    """Every prompt has a face of its own and a label by chance: only a leak can score it."""
+    rng = np.random.default_rng(0)
+    prompt = np.repeat(np.arange(count), rollouts)
+    faces = 5 * rng.normal(size=(count, width))
+    labels = rng.integers(0, 2, count).astype(np.int8)
+    return TrainingTraces(
+        hidden=np.repeat(faces[prompt], 2, axis=0).astype(np.float32),
+        offsets=np.arange(0, 2 * len(prompt) + 1, 2),
+        labels=np.repeat(labels[prompt], 2),
+        costs=np.tile([0.3, 0.6], len(prompt)),
+        groups=np.array([f"p{index}" for index in prompt]),
+    )

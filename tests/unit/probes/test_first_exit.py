@@ -7,12 +7,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from sequences import spec, traces
+from sequences import memorable, spec, traces
 
 from probes.errors import InputError
 from probes.first_exit import expected_cost, fit_first_exit
 from probes.fit import fit_probe
 from probes.network import Probe
+from probes.torch_network import TorchProbe
 from probes.training_traces import Standardiser, TrainingTraces
 
 
@@ -76,6 +77,8 @@ def test_it_gives_an_ordinary_probe_whose_zero_is_a_good_place_to_stop() -> None
     assert after is not None
     assert after < before
     fresh = traces(150, seed=7, memory=False)
+    engine = TorchProbe(result.probe)(torch.from_numpy(fresh.hidden)).numpy()
+    np.testing.assert_array_max_ulp(engine, result.probe.score(fresh.hidden), maxulp=1)
     fresh = fresh.keep_cues(fresh.labelled)
     at_zero = hard_cost(result.probe, fresh, 3.0, 0.0)
     levels = np.quantile(result.probe.score(fresh.hidden), np.linspace(0, 1, 40))
@@ -120,6 +123,12 @@ def test_the_same_seed_gives_the_same_weights(kind: str) -> None:
     one, two = (fit_first_exit(data, spec(kind, shaping="rise")).probe for _ in range(2))
     for name, tensor in one.to_tensors().items():
         assert (tensor == two.to_tensors()[name]).all()
+
+
+def test_no_prompt_is_on_both_sides_of_the_measurement() -> None:
+    result = fit_first_exit(memorable(), spec("linear", hidden_size=30))
+    assert result.metrics["auroc"] is not None
+    assert result.metrics["auroc"] < 0.7  # with a leak 0.79 or more
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, np.nan, np.inf])

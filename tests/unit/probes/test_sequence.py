@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from sequences import spec, traces
+from sequences import memorable, spec, traces
 
 from probes.errors import InputError, UnsupportedError
 from probes.fit import fit_probe
@@ -156,6 +156,12 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torch_alone() -> None:
     for name, tensor in one.to_tensors().items():
         assert (tensor == two.to_tensors()[name]).all()
     assert (one.to_tensors()["input.weight"] != other.to_tensors()["input.weight"]).any()
+
+
+def test_no_prompt_is_on_both_sides_of_the_measurement() -> None:
+    result = fit_sequence(memorable(), spec(hidden_size=30))
+    assert result.metrics["auroc"] is not None
+    assert result.metrics["auroc"] < 0.7  # with a leak 0.79 or more
 
 
 def test_what_cannot_teach_it_is_refused() -> None:
