@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +14,9 @@ from pydantic import Field
 from probes.errors import InputError
 from probes.validation import Count, Positive, Record, Sha256, Text, read_json
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SNAPSHOT = re.compile(r"(?:^|/)models--([^/]+)/snapshots/([^/]+)/?$")
+
 
 class ModelFingerprint(Record):
     """The identity of a served model; a promise holds for this one and no other.
@@ -19,7 +24,7 @@ class ModelFingerprint(Record):
     Attributes
     ----------
     model
-        Hub id or folder the model was loaded from.
+        Hub id or folder the model was loaded from; see :func:`hub_identity`.
     architecture
         First entry of ``architectures`` in its ``config.json``.
     dtype, quantization
@@ -27,7 +32,7 @@ class ModelFingerprint(Record):
     tokenizer_sha256, chat_template_sha256
         See :func:`fingerprint_files`.
     revision
-        Hub revision, where known.
+        Hub commit, or else the branch or tag that was asked for, where known.
 
     """
 
@@ -46,13 +51,14 @@ class ModelFingerprint(Record):
         """Return one phrase per field in which ``other`` is another model.
 
         A model loaded from a folder is compared by the folder's name, not by the path to it; a
-        revision only where both sides know theirs.
+        revision only where both sides know theirs, and both as commits or both as names: whether
+        a branch is at a commit cannot be told.
         """
         found = []
         for name in type(self).model_fields:
             ours, theirs = getattr(self, name), getattr(other, name)
-            same = _same_name(ours, theirs) if name == "model" else ours == theirs
-            if not same and not (name == "revision" and None in (ours, theirs)):
+            same = _SAME.get(name)
+            if not (ours == theirs if same is None else same(ours, theirs)):
                 found.append(f"{name} is {theirs!r}, expected {ours!r}")
         return found
 
@@ -77,6 +83,32 @@ class Closing(Record):
     max_answer_tokens: Positive = 64
 
 
+def hub_identity(model: str, revision: str | None = None) -> tuple[str, str | None]:
+    """Undo the resolving of a hub id to a folder of the hub's cache, as engines do offline.
+
+    Returns
+    -------
+    Name and revision: of ``.../models--ORG--NAME/snapshots/COMMIT`` "ORG/NAME" and the commit, of
+    anything else what was given.
+
+    Examples
+    --------
+    >>> hub_identity("/cache/models--org--tiny/snapshots/0123abc")
+    ('org/tiny', '0123abc')
+    >>> hub_identity("/models/tiny")
+    ('/models/tiny', None)
+
+    """
+    found = _SNAPSHOT.search(model)
+    return (found[1].replace("--", "/", 1), found[2]) if found else (model, revision)
+
+
+def _same_revision(ours: str | None, theirs: str | None) -> bool:
+    if ours is None or theirs is None or ours == theirs:
+        return True
+    return bool(_COMMIT.fullmatch(ours)) != bool(_COMMIT.fullmatch(theirs))
+
+
 def _same_name(ours: str, theirs: str) -> bool:
     def is_hub_id(name: str) -> bool:
         return name.count("/") == 1 and name[0] not in "/.~"
@@ -86,6 +118,9 @@ def _same_name(ours: str, theirs: str) -> bool:
     if is_hub_id(ours) and is_hub_id(theirs):
         return False
     return ours.rstrip("/").rsplit("/", 1)[-1] == theirs.rstrip("/").rsplit("/", 1)[-1]
+
+
+_SAME: dict[str, Callable[[Any, Any], bool]] = {"model": _same_name, "revision": _same_revision}
 
 
 def sha256_text(text: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.vllm.compatibility import EngineFacts
-from probes.provenance import ModelFingerprint, fingerprint_files
+from probes.provenance import ModelFingerprint, fingerprint_files, hub_identity
 from stopper.errors import UnsupportedError
 
 
@@ -21,8 +21,9 @@ def model_fingerprint(vllm_config: Any) -> ModelFingerprint:
     """
     model = vllm_config.model_config
     files = fingerprint_files(tokenizer_folder(model))
+    name, revision = hub_identity(str(model.model), model.revision)
     return ModelFingerprint(
-        model=str(model.model),
+        model=name,
         architecture=str(model.architectures[0]),
         hidden_size=int(model.get_hidden_size()),
         num_layers=num_layers(vllm_config),
@@ -31,8 +32,20 @@ def model_fingerprint(vllm_config: Any) -> ModelFingerprint:
         quantization=model.quantization,
         tokenizer_sha256=str(files["tokenizer_sha256"]),
         chat_template_sha256=files["chat_template_sha256"],
-        revision=model.revision,
+        revision=_cached_commit(name, revision),
     )
+
+
+def _cached_commit(model: str, revision: str | None) -> str | None:
+    """Return the commit that the hub's cache has for a revision; else the revision as it is."""
+    if Path(model).is_dir() or model.count("/") != 1:
+        return revision
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(model, "config.json", revision=revision)
+    if not isinstance(found, str):
+        return revision
+    return hub_identity(str(Path(found).parent), revision)[1]
 
 
 def tokenizer_folder(model_config: Any) -> Path:

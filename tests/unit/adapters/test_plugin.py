@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -182,6 +184,29 @@ def test_a_probe_with_memory_is_refused_before_the_model_is_loaded(
         configure({"stopper": {"artifact": folder}})
     for part in (folder, "is a gru", "cannot serve yet", "stopper train --probe linear"):
         assert part in str(caught.value)
+
+
+def test_a_model_of_the_hubs_cache_is_known_by_its_id_and_commit(
+    plain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adapters.vllm.fingerprint import model_fingerprint
+
+    # Laid out as the hub's own library does; its constants are read at import.
+    commit = "0123456789abcdef" * 2 + "01234567"
+    home = tmp_path / "models--org--tiny"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs/main").write_text(commit)
+    shutil.copytree(MODEL, home / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
+    offline, online = (copy.copy(plain.model_config) for _ in range(2))
+    offline.model, online.model = str(home / "snapshots" / commit), "org/tiny"
+    for model in (offline, online):
+        config = SimpleNamespace(model_config=model, parallel_config=plain.parallel_config)
+        found = model_fingerprint(config)
+        assert (found.model, found.revision) == ("org/tiny", commit)
+    online.revision = "v2"  # not in the cache: the name is all that is known
+    assert model_fingerprint(config).revision == "v2"
 
 
 def test_the_facts_of_a_real_configuration(plain: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from probes.errors import InputError
-from probes.provenance import fingerprint_files, sha256_text
+from probes.provenance import fingerprint_files, hub_identity, sha256_text
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,32 @@ def test_the_same_model_has_none() -> None:
 def test_a_folder_goes_by_its_name(ours: str, theirs: str, same: bool) -> None:
     found = makers.fingerprint(model=ours).mismatches(makers.fingerprint(model=theirs))
     assert (found == []) is same
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/c/models--org--a-b.c/snapshots/0123", ("org/a-b.c", "0123")),
+        ("models--tiny/snapshots/0123/", ("tiny", "0123")),
+        ("org/tiny", ("org/tiny", "main")),
+        ("/c/models--org--tiny", ("/c/models--org--tiny", "main")),
+        (
+            "/c/models--org--tiny/snapshots/0123/x",
+            ("/c/models--org--tiny/snapshots/0123/x", "main"),
+        ),
+    ],
+)
+def test_a_folder_of_the_hubs_cache_is_the_hubs_model(path: str, expected: tuple[str, str]) -> None:
+    assert hub_identity(path, "main") == expected
+
+
+def test_a_branch_cannot_be_told_from_a_commit_but_commits_and_branches_differ() -> None:
+    commits = [makers.fingerprint(revision=digit * 40) for digit in "ab"]
+    branches = [makers.fingerprint(revision=name) for name in ("main", "v2")]
+    assert commits[0].mismatches(branches[0]) == branches[0].mismatches(commits[0]) == []
+    for pair in (commits, branches):
+        (phrase,) = pair[0].mismatches(pair[1])
+        assert phrase.startswith("revision is")
 
 
 def test_a_revision_counts_where_both_are_known() -> None:
