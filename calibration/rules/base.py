@@ -34,6 +34,7 @@ from calibration.risk import (
     require_units,
     threshold,
 )
+from calibration.rules.sequential import sequential_scores
 from calibration.strings import digests
 from calibration.table import CueTable
 from calibration.worst import ROLLOUTS, drawn_rollouts, reduce_rollouts, worst_bad_scores_flat
@@ -102,8 +103,8 @@ class FittedRule:
     notes
         Remarks a person should read.
     worst_scores
-        float32[n_units], ascending: the x_i under the rule's own score, from which any alpha can be
-        answered; None where a rule has no such score.
+        float32[n_units], ascending: the x_i under the rule's own score (or what stands in for
+        them), from which any alpha can be answered; None where a rule has no such score.
     """
 
     rule: Rule
@@ -226,14 +227,22 @@ class TraceRule(ScoredRule):
 
     x_i is the highest score among the trace's bad running records of *this* score; LTT or CRC then
     hold as for the plain threshold (calibration/risk.py), whatever the score is made of, as long as
-    it looks at nothing after the cue and no label.
+    it looks at nothing after the cue and no label. Where the score rises along a trace (`rising`),
+    LTT goes by the bad stops themselves (calibration/rules/sequential.py).
     """
 
     guarantee: ClassVar[Guarantee] = "risk"
     any_alpha: ClassVar[bool] = True
+    rising: ClassVar[bool] = False
 
     def _fit(self, table: CueTable, terms: Terms) -> FittedRule:
-        limit, worst = trace_threshold(table, self.score(table), terms)
+        if self.rising and terms.method == "ltt" and terms.rollouts == "one":
+            require_units(table.n_groups, terms.method, terms.alpha, terms.confidence)
+            drawn = one_each(table)
+            worst = sequential_scores(drawn, self.score(drawn), bad_cues(drawn, terms.loss))
+            limit = threshold(worst, terms.alpha, terms.method, terms.confidence)
+        else:
+            limit, worst = trace_threshold(table, self.score(table), terms)
         said = promise(terms.loss, terms.alpha, terms.method, terms.confidence, len(worst))
         notes: tuple[str, ...] = ()
         if limit == -np.inf:

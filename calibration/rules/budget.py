@@ -19,6 +19,7 @@ from calibration.rules.base import (
     one_each,
     trace_scores,
 )
+from calibration.rules.sequential import running_records
 from calibration.table import CueTable
 from probes.errors import InputError
 
@@ -121,7 +122,7 @@ def tokens_by_threshold(table: CueTable) -> tuple[NDArray[np.float32], NDArray[n
     A threshold that reaches a running record moves the stop on to the next record, or to the end
     of the trace after its last: each record adds the tokens between.
     """
-    records = np.flatnonzero(_running_records(table))
+    records = np.flatnonzero(running_records(table, table.scores))
     rows = table.rows[records]
     ends = table.tokens[rows]
     same = np.flatnonzero(rows[1:] == rows[:-1])
@@ -133,13 +134,3 @@ def tokens_by_threshold(table: CueTable) -> tuple[NDArray[np.float32], NDArray[n
     totals = base + np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(steps)])
     limits = np.concatenate([[-np.inf], values, [np.inf]]).astype(np.float32)
     return limits, np.append(totals, totals[-1])
-
-
-def _running_records(table: CueTable) -> NDArray[np.bool_]:
-    """Mark the cues whose score exceeds all before them in their trace; bool[n_cues]."""
-    values, ranks = np.unique(table.scores, return_inverse=True)
-    # The trace's number above the rank: one running maximum then restarts at every trace.
-    keys = table.rows * len(values) + ranks
-    records = np.ones(len(keys), dtype=np.bool_)
-    records[1:] = keys[1:] > np.maximum.accumulate(keys)[:-1]
-    return records

@@ -16,6 +16,8 @@ from calibration.rules.base import FittedRule, Guarantee, ScoredRule, Terms
 from calibration.table import CueTable
 from probes.errors import UnsupportedError
 
+_AT_ONCE = 1000
+
 
 @dataclass(frozen=True)
 class Lynx(ScoredRule):
@@ -56,16 +58,17 @@ class Mapie(ScoredRule):
 def lowest_passing(classifier: MapiePerCue) -> float:
     """Give the threshold of a rule that passes all scores from some score on, exactly.
 
-    Bisection over the float32 numbers in their order: 32 questions to the classifier.
+    Search over the float32 numbers in their order, a thousand at a time: four questions.
     """
     low, high = _key(np.float32(-np.inf)), _key(np.float32(np.inf))
     while high - low > 1:  # low does not pass (by convention at -inf), high does (at +inf)
-        middle = (low + high) // 2
-        if classifier.passes(_values([middle]))[0]:
-            high = middle
-        else:
-            low = middle
-    return float(_values([low])[0])
+        keys = np.unique(np.linspace(low + 1, high - 1, _AT_ONCE).round().astype(np.int64))
+        first = int(np.searchsorted(classifier.passes(_values(keys)), True))
+        if first > 0:
+            low = int(keys[first - 1])
+        if first < len(keys):
+            high = int(keys[first])
+    return float(_values(np.array([low]))[0])
 
 
 def per_cue_sentence(rule: str, loss: str, delta: float) -> str:
@@ -84,6 +87,6 @@ def _key(value: np.float32) -> int:
     return bits if bits >= 0 else -(bits & 0x7FFFFFFF) - 1
 
 
-def _values(keys: list[int]) -> NDArray[np.float32]:
-    bits = [key if key >= 0 else (-key - 1) - 2**31 for key in keys]
-    return np.array(bits, dtype=np.int64).astype(np.int32).view(np.float32)
+def _values(keys: NDArray[np.int64]) -> NDArray[np.float32]:
+    bits = np.where(keys >= 0, keys, -keys - 1 - 2**31)
+    return bits.astype(np.int32).view(np.float32)

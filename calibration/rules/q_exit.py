@@ -22,6 +22,7 @@ class QExit(TraceRule):
     """
 
     name: ClassVar[str] = "q-exit"
+    rising: ClassVar[bool] = True
 
     def score(self, table: CueTable) -> NDArray[np.float32]:
         """Give the running sum of softplus(score) within each trace."""

@@ -21,6 +21,7 @@ class Timer(TraceRule):
     """
 
     name: ClassVar[str] = "timer"
+    rising: ClassVar[bool] = True
 
     def score(self, table: CueTable) -> NDArray[np.float32]:
         """Give the position; exact below 2^24 tokens, and of the same order beyond."""

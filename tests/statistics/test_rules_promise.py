@@ -1,6 +1,6 @@
 """Every rule that promises a risk keeps it, over 200 calibrations at ten cues a trace.
 
-Each cell fits the rule as users do on 200 disjoint sets and replays it on 30,000 other traces. For
+Each cell fits the rule as users do on 200 disjoint sets and replays it on 20,000 other traces. For
 LTT the share of fits whose risk exceeds alpha is at most eps + 3 binomial standard errors; for CRC
 the mean risk is at most alpha + 3 standard errors. What must fail, fails.
 """
@@ -23,7 +23,7 @@ from calibration.rules.hopeless import Hopeless
 from calibration.table import CueTable
 
 ALPHA, EPSILON = 0.1, 0.1
-CALIBRATIONS, JUDGES = 200, 30_000
+CALIBRATIONS, JUDGES = 200, 20_000
 PROMISED = [name for name, rule in RULES.items() if rule.guarantee == "risk"]
 OPTIONS: Mapping[str, Mapping[str, Any]] = {"bonferroni": {"cues": 3}}
 

@@ -18,9 +18,11 @@ from calibration.conformal import MapiePerCue
 from calibration.evaluate import NEVER, threshold_stops
 from calibration.losses import bad_cues
 from calibration.rules import RULES, FittedRule, Terms, make_rule, restore, rule_class
+from calibration.rules.base import trace_threshold
 from calibration.rules.beta_mixture import fit_mixture
 from calibration.rules.budget import tokens_by_threshold
 from calibration.rules.per_cue import lowest_passing
+from calibration.rules.sequential import sequential_scores
 from calibration.simulate import SimulatorSettings, simulate
 from calibration.table import CueTable
 from probes.errors import InputError
@@ -401,6 +403,51 @@ def test_a_budget_that_cannot_be_promised_is_refused(options: dict, message: str
         fit("budget", Terms("wrong", 0.1, rollouts="worst"))
     with pytest.raises(InputError, match=r"needs at least 0\.5"):
         fit("budget", Terms("wrong", 0.1, confidence=0.4))
+
+
+# The fixed sequence for scores that rise along a trace.
+
+
+@given(trace_lists(min_size=1, max_size=8), st.sampled_from(["wrong", "harm"]))
+def test_stand_ins_are_the_lowest_thresholds_with_so_many_bad_stops(
+    traces: list[Trace], loss: str
+) -> None:
+    """Checked against the replay at every threshold from the highest down."""
+    table = CueTable.from_traces(traces)
+    bad = bad_cues(table, loss)
+    units = sequential_scores(table, table.scores, bad)
+    assert len(units) == len(table) and (units[1:] >= units[:-1]).all()
+    limits = np.append(np.unique(table.scores)[::-1], F(-np.inf))
+    counts = []
+    for limit in limits:
+        stops = threshold_stops(table, limit)
+        counts.append(int((np.append(bad, False)[stops] & (stops != NEVER)).sum()))
+    for k in range(len(table)):
+        lowest = F(np.inf)
+        for limit, count in zip(limits, counts, strict=True):
+            if count > k:
+                break
+            lowest = limit
+        # Between two scores nothing changes: compare what the two thresholds stop.
+        found = units[len(table) - 1 - k]
+        same = threshold_stops(table, found) == threshold_stops(table, lowest)
+        assert same.all()
+
+
+@pytest.mark.parametrize("name", ["timer", "q-exit"])
+def test_a_rising_score_is_calibrated_by_its_bad_stops_and_never_more_careful(name: str) -> None:
+    rule = make_rule(name)
+    for loss in ("wrong", "harm", "disagree"):
+        sharp = rule.fit(CAL, Terms(loss, 0.1))
+        plain, _ = trace_threshold(CAL, rule.score(CAL), Terms(loss, 0.1))  # type: ignore[attr-defined]
+        assert sharp.threshold is not None and sharp.threshold <= plain
+        assert (
+            rule.fit(CAL, Terms(loss, 0.1, "crc")).threshold
+            == (
+                trace_threshold(CAL, rule.score(CAL), Terms(loss, 0.1, "crc"))[0]  # type: ignore[attr-defined]
+            )
+        )
+    assert sharp.threshold < plain
 
 
 # Rules without a guarantee.
