@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.splits import PROMPTS
+from probes.sequence import SequenceProbe
 from stopper.artifact import Artifact
 from stopper.cards import thresholds
 from stopper.policy import StopPolicy
@@ -191,6 +192,8 @@ def _obstacles(ours: Artifact, theirs: Artifact) -> Iterator[str]:
         yield "another cue matcher for the same cues: made with another tokenizer"
     if old.closing != new.closing:
         yield "another closing: stopped answers would begin otherwise"
+    if isinstance(theirs.probe, SequenceProbe):
+        yield "its probe remembers earlier cues, which no engine serves yet"
     reason = unservable(theirs)
     if reason is not None:
         yield f"it {reason}"

@@ -51,8 +51,9 @@ def leak_message(folder: Path, leaked: Mapping[str, str]) -> str:
     return (
         f"{folder}: {len(leaked)} groups hold prompts that this artifact has used under other "
         f"group names (for instance {group!r}, whose token ids are in its split {name!r}): a "
-        "threshold is only honest on prompts that nothing was fitted to. Leave them out with "
-        "--drop-leaked, or give equal prompts one group and collect again"
+        "threshold is only honest on prompts that nothing was fitted to. Give equal prompts one "
+        "group and collect again, or leave these out with --drop-leaked (train, calibrate, "
+        "evaluate, report)"
     )
 
 

@@ -65,6 +65,8 @@ def audits(
         chosen = calibrating.choose_traces(loaded, traces, made_of)
         for name, count in chosen.used.items():
             note(f"set aside {count} groups of the artifact's split '{name}'")
+        for remark in chosen.notes:
+            note(remark)
         tables = [chosen.table]
     else:
         tables = [load_scores(path) for path in scores or []]

@@ -15,6 +15,7 @@ import pytest
 from calibration.profile import Histogram, Profile
 from calibration.splits import group_hashes
 from probes.network import Probe
+from probes.sequence import SequenceProbe, tensor_shapes
 from stopper import cli
 from stopper.artifact import Artifact
 from stopper.comparison import compare
@@ -148,6 +149,17 @@ def test_splits_show_how_much_they_share() -> None:
 )
 def test_what_stands_in_the_way_is_named(theirs: Artifact, reason: str) -> None:
     assert any(reason in text for text in compare(makers.artifact(), theirs, LATER).obstacles)
+
+
+def test_a_probe_with_memory_may_not_replace_one_that_is_served() -> None:
+    spec = makers.spec(kind="gru", hidden_dims=(3,))
+    tensors = {name: np.ones(shape, "f4") for name, shape in tensor_shapes(spec).items()}
+    made = makers.artifact()
+    manifest = made.manifest.model_copy(update={"probe": spec})
+    theirs = replace(made, manifest=manifest, probe=SequenceProbe(spec, tensors))
+    found = compare(made, theirs, LATER)
+    assert any("remembers earlier cues" in text for text in found.obstacles)
+    assert {"probe.kind", "probe weights gru.weight_hh"} <= {x.field for x in found.differences}
 
 
 def test_cautions_do_not_forbid() -> None:
