@@ -12,6 +12,7 @@ from typing import Any
 
 from calibration.comparers import Comparer, get_comparer
 from calibration.records import TraceMeta, TraceRecord
+from calibration.store_files import column
 from calibration.traces import TraceDataset, TraceWriter
 from probes.errors import InputError
 from probes.provenance import Closing, fingerprint_files
@@ -156,10 +157,19 @@ def relabel(store: Path, name: str, out: Path, tokenizer_folder: Path | None = N
                 made = relabelled(record, comparer, meta.closing, tokenizer)
                 tally.count(record, made)
                 writer.append(made)
-        if (store / "cues.safetensors").is_file():
-            shutil.copyfile(store / "cues.safetensors", fresh / "cues.safetensors")
+        # A folder of several workers' stores has one in each.
+        for folder in dict.fromkeys([store, *(part.parent for part in dataset.parts)]):
+            if (folder / "cues.safetensors").is_file():
+                shutil.copyfile(folder / "cues.safetensors", fresh / "cues.safetensors")
+                break
         fresh.rename(out)
     return tally
+
+
+def count_answered(store: Path) -> tuple[int, int]:
+    """Count the traces of a store whose full output has an answer, and all of them."""
+    answers = [answer for part in TraceDataset(store).parts for answer in column(part, "answer")]
+    return sum(answer is not None for answer in answers), len(answers)
 
 
 def load_tokenizer(meta: TraceMeta, folder: Path | None = None) -> Any:

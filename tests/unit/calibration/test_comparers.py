@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -324,3 +325,19 @@ def test_two_distributions_do_not_share_a_name(site: Path) -> None:
     install(site, "other-rules", {"initials": "initials"})
     with pytest.raises(InputError, match=r"several distributions: \w+-rules 1\.5, \w+-rules 1\.5"):
         get_comparer("initials")
+
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs" / "answers.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_comparer_and_its_examples_are_true() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (`.*`) \| (`.*`) \|$", PAGE, re.MULTILINE)
+    assert [name for name, *_ in rows] == list(COMPARERS)
+    for name, *cells in rows:
+        for cell, expected in zip(cells, (True, False), strict=True):
+            pairs = re.findall(r"`([^`]+)` and `([^`]+)`", cell)
+            assert len(pairs) >= 1
+            assert [get_comparer(name).same(*pair) for pair in pairs] == [expected] * len(pairs)
+    described = re.findall(r"^\| `(\w+)`(?: \(default\))? \| [^`]", PAGE, re.MULTILINE)
+    assert described[: len(COMPARERS)] == list(COMPARERS)

@@ -21,7 +21,7 @@ from calibration.records import CueRecord, TraceRecord
 from calibration.traces import TraceDataset, scored_traces
 from probes.provenance import Closing, fingerprint_files
 from stopper import cli
-from stopper.relabelling import relabel
+from stopper.relabelling import count_answered, relabel
 
 Capture = pytest.CaptureFixture[str]
 END, EOS = 0, 1
@@ -140,6 +140,7 @@ def test_multiple_choice_without_boxes_gets_its_labels(
         "changed": {"agrees": 2, "correct": 2, "full_correct": 1},
     }  # fmt: skip
     assert "Outputs with an answer: 3 (before: 1)" in capsys.readouterr().out
+    assert (count_answered(store), count_answered(out)) == ((1, 5), (3, 5))
     before, after = TraceDataset(store), TraceDataset(out)
     assert (before.meta.comparer, after.meta.comparer) == ("auto", "choice")
     assert after.meta == before.meta.model_copy(update={"comparer": "choice"})
