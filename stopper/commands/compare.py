@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from calibration.rules.comparison import Comparison, Contestant
+    from calibration.table import CueTable
+    from stopper.artifact import Artifact
 
 
 def compare(
@@ -67,6 +69,20 @@ def compare(
     longest: Longest = None,
     look_delta: LookDelta = None,
     look_signal: LookSignal = None,
+    on_select: Annotated[
+        bool,
+        typer.Option(
+            "--on-select",
+            help="Replay on the artifacts' select split instead of the test traces, to choose.",
+        ),
+    ] = False,
+    drop_leaked: Annotated[
+        bool,
+        typer.Option(
+            "--drop-leaked",
+            help="Leave out groups whose prompt an artifact used under another group's name.",
+        ),
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures as JSON.", metavar="FILE")
     ] = None,
@@ -108,7 +124,9 @@ def compare(
         names.remove("budget")
         skipped["budget"] = "needs --budget and --longest"
     rules = [make_rule(name, options.get(name)) for name in names]
-    contestants = _contestants(artifacts or [], calibrate, test, scores, test_scores)
+    contestants = _contestants(
+        artifacts or [], calibrate, test, scores, test_scores, on_select, drop_leaked
+    )
     found = run(contestants, rules, terms, skipped, insist=bool(rule))
 
     console = Console()
@@ -118,7 +136,7 @@ def compare(
         note(f"left out '{name}'{where}: {why}")
     if found.n_test > contestants[0].test.n_groups:
         note("rollouts of one group are alike; the intervals allow for it")
-    console.print(_verdict(found), soft_wrap=True, highlight=False)
+    console.print(_verdict(found, on_select), soft_wrap=True, highlight=False)
     if json_file is not None:
         with replacing(json_file) as file:
             text = json.dumps(found.to_json(), indent=2, allow_nan=False)
@@ -137,6 +155,8 @@ def _contestants(
     test: Path | None,
     scores: Path | None,
     test_scores: Path | None,
+    on_select: bool,
+    drop_leaked: bool,
 ) -> list[Contestant]:
     from calibration.rules.comparison import Contestant
     from calibration.scores import load_scores
@@ -153,15 +173,20 @@ def _contestants(
     if scores is not None and test_scores is not None:
         if artifacts:
             raise InputError(f"{artifacts[0]} would not be used with --scores; leave it out")
+        if on_select or drop_leaked:
+            flag = "--on-select" if on_select else "--drop-leaked"
+            raise InputError(f"{flag} is for trace stores; scores have no artifact with splits")
         return [Contestant(str(scores), load_scores(scores), load_scores(test_scores))]
     if not artifacts:
         raise InputError("--calibrate and --test need an ARTIFACT of `stopper train` to score them")
     assert calibrate is not None and test is not None
-    return _scored(artifacts, calibrate, test)
+    return _scored(artifacts, calibrate, test, on_select, drop_leaked)
 
 
-def _scored(artifacts: list[Path], calibrate: Path, test: Path) -> list[Contestant]:
-    """Score both stores by each artifact, on the traces that no artifact was fitted to."""
+def _scored(
+    artifacts: list[Path], calibrate: Path, test: Path, on_select: bool, drop_leaked: bool
+) -> list[Contestant]:
+    """Score both stores by each artifact, on the traces that no artifact was made of."""
     import numpy as np
 
     from calibration.rules.comparison import Contestant
@@ -174,22 +199,29 @@ def _scored(artifacts: list[Path], calibrate: Path, test: Path) -> list[Contesta
     for path in artifacts:
         # Its calibration is made anew here, so that its age does not matter.
         loaded = Artifact.load(path, allow_expired=True)
+        fit_on = (*calibrating.FITTED, calibrating.TEST)
+        judge_on: tuple[str, ...] = (*calibrating.FITTED, calibrating.CALIBRATED)
+        if on_select:
+            judge_on = tuple(name for name in judge_on if name != "select")
         chosen = [
-            calibrating.choose_traces(loaded, store, calibrating.FITTED)
-            for store in (calibrate, test)
+            calibrating.choose_traces(loaded, store, avoid, drop_leaked=drop_leaked)
+            for store, avoid in ((calibrate, fit_on), (test, judge_on))
         ]
         for store, part in zip((calibrate, test), chosen, strict=True):
             for name, count in part.used.items():
                 note(f"{path}: set aside {count} groups of {store} in its split '{name}'")
             for remark in part.notes:
                 note(f"{path}: {remark}")
+        tables = [part.table for part in chosen]
+        if on_select:
+            tables[1] = _selected(loaded, tables[1], path)
         shared = np.intersect1d(chosen[0].prompts, chosen[1].prompts).size
         if shared:
             raise InputError(
                 f"{shared} prompts are in both {calibrate} and {test}; test on prompts that no "
                 "rule was fitted to"
             )
-        pairs.append([part.table for part in chosen])
+        pairs.append(tables)
     contestants = []
     for path, pair in zip(artifacts, pairs, strict=True):
         kept = []
@@ -203,6 +235,23 @@ def _scored(artifacts: list[Path], calibrate: Path, test: Path) -> list[Contesta
             kept.append(table.take(rows))
         contestants.append(Contestant(str(path), kept[0], kept[1]))
     return contestants
+
+
+def _selected(loaded: Artifact, table: CueTable, path: Path) -> CueTable:
+    """Keep the traces of the artifact's select split."""
+    import numpy as np
+
+    from stopper.errors import InputError
+    from stopper.leakage import used_groups
+
+    kept = used_groups(loaded, table.groups, ("select",))
+    rows = np.flatnonzero([group in kept for group in table.groups])
+    if rows.size == 0:
+        raise InputError(
+            f"{path}: none of the test traces is in its select split; keep some prompts for "
+            "choosing with `stopper train --select-fraction`, or leave out --on-select"
+        )
+    return table.take(rows)
 
 
 def _table(found: Comparison) -> Table:
@@ -241,13 +290,15 @@ def _table(found: Comparison) -> Table:
     return table
 
 
-def _verdict(found: Comparison) -> str:
+def _verdict(found: Comparison, on_select: bool) -> str:
     best = found.best_guaranteed
     if best is None:
         return "None of these rules guarantees the risk."
     share = "" if best.oracle_share is None else f" ({best.oracle_share:.1%} of the oracle's)"
-    return (
-        f"Most saved with a guaranteed risk: {found.label(best)}{share}. To pick it from this "
-        "table is a choice made on the test traces: choose on the select split, and quote the "
-        "test's figures of that choice."
+    said = f"Most saved with a guaranteed risk: {found.label(best)}{share}. "
+    if on_select:
+        return said + "Chosen on the select split; quote figures of test traces."
+    return said + (
+        "To pick it from this table is a choice made on the test traces: choose with "
+        "--on-select, and quote the test's figures of that choice."
     )

@@ -182,7 +182,7 @@ def test_own_scores_are_compared_under_every_rule(
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     best = report["best_guaranteed"]
     assert f"Most saved with a guaranteed risk: {best} (" in shown.out
-    assert "choice made on the test traces: choose on the select split" in shown.out
+    assert "choice made on the test traces: choose with --on-select" in shown.out
     by_rule = {row["rule"]: row for row in report["rows"]}
     assert by_rule[best]["guarantee"] == "risk"
     fitted = make_rule("hopeless").fit(CAL, Terms("wrong", 0.1))
@@ -258,3 +258,35 @@ def test_two_artifacts_are_compared_on_traces_that_neither_was_fitted_to(
     assert timers[0] == timers[1]
     same = ["--calibrate", stores["test"], "--test", stores["test"]]
     assert "prompts are in both" in refused(capsys, "compare", artifacts[0], *same)
+
+
+def test_one_store_is_enough_and_its_select_split_is_for_choosing(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    store = makers.store(tmp_path / "all", makers.records(400, seed=6))
+    made = tmp_path / "made"
+    shares = ["--train-fraction", ".2", "--select-fraction", ".2", "--test-fraction", ".2"]
+    assert run("train", store, "--out", made, *shares) == 0
+    argv = ["compare", made, "--calibrate", store, "--test", store, "--alpha", "0.1"]
+    argv += ["--rule", "level", "--json", tmp_path / "c.json"]
+    splits = Artifact.load(made).splits
+    for more, split in (([], "test"), (["--on-select"], "select")):
+        capsys.readouterr()
+        assert run(*argv, *more) == 0
+        shown = capsys.readouterr()
+        assert json.loads((tmp_path / "c.json").read_text())["n_test"] == splits[split].size
+        assert ("a choice made on the test traces" in shown.out) == (split == "test")
+        assert ("quote figures of test traces" in shown.out) == (split == "select")
+        for other in {"train", "select", "test"} - {split}:
+            assert f"in its split '{other}'" in shown.err
+    whole = tmp_path / "whole"
+    assert run("train", store, "--out", whole, "--train-fraction", "1") == 0
+    fresh = makers.store(tmp_path / "fresh", [makers.record(f"n{i}", 4) for i in range(200)])
+    stores = ["--calibrate", fresh, "--test", fresh]
+    assert "select-fraction" in refused(capsys, "compare", whole, *stores, "--on-select")
+
+
+def test_the_select_split_is_a_trace_stores(files: Path, capsys: Capture) -> None:
+    own = ["--scores", files / "cal.jsonl", "--test-scores", files / "test.jsonl"]
+    for flag in ("--on-select", "--drop-leaked"):
+        assert f"{flag} is for trace stores" in refused(capsys, "compare", *own, flag)
