@@ -30,33 +30,25 @@ class Reader:
 
     def answer(self, talk: Conversation) -> str | None:
         """Read the final answer of a prompt; None where the thinking never ended."""
-        ids = talk.answer_ids
+        ids = talk.said_ids
         if not ids:
             return None
         if talk.stop is None:
             return self.comparer.extract(self.tokenizer.decode(ids, skip_special_tokens=True))
         return self.forced(self.tokenizer.decode(ids, skip_special_tokens=True))
 
-    def lead(self, full: Sequence[Conversation], end: int) -> tuple[int, ...]:
+    def lead(self, full: Sequence[Conversation]) -> tuple[int, ...]:
         """Return the token ids with which nearly all full traces lead to their answer.
 
         The rivals' published trials are led to the answer by words such as "Final Answer:
         \\boxed{"; where the artifact's closing has none, these are the model's own. Empty where
         the answers begin too differently, or where the artifact's closing leads already.
-
-        Parameters
-        ----------
-        full
-            The full traces.
-        end
-            Length of the marker that ends the thinking.
-
         """
         if self.answer_prompt:
             return ()
         seen: Counter[tuple[int, ...]] = Counter()
         for talk in full:
-            answer, ids = self.answer(talk), talk.answer_ids[end:]
+            answer, ids = self.answer(talk), talk.said_ids
             texts = [self.vocabulary.text(token) for token in ids]
             at = -1 if answer is None else "".join(texts).rfind(answer)
             if at >= 0:

@@ -124,5 +124,6 @@ def baselines(
                 file.write((json.dumps(record, allow_nan=False) + "\n").encode())
         console.print(f"Wrote {records}", soft_wrap=True, highlight=False)
     if plot is not None:
-        plot_rules(found, plot, f"{Path(model).name}: {len(asked)} held-out prompts")
+        known_as = "/".join(Path(model).parts[-2:])
+        plot_rules(found, plot, f"{known_as}: {len(asked)} held-out prompts")
         console.print(f"Wrote {plot}", soft_wrap=True, highlight=False)

@@ -133,7 +133,7 @@ def compare(
         full = driver.run(ours.full(), named, ends, progress("full"))
         answers = [reader.answer(talk) for talk in full.conversations]
         book = _Book(calibration.loss, prompts, full, answers, reader)
-        ends = replace(ends, lead_ids=reader.lead(full.conversations, len(ends.end_ids)))
+        ends = replace(ends, lead_ids=reader.lead(full.conversations))
         rows: list[Row] = []
         for plan in _plans(asked, artifact, alpha, settings, vocabulary, book, rows):
             run = driver.run(plan, named, ends, progress(plan.title))
@@ -246,6 +246,7 @@ class _Book:
                     "answer": case.short,
                     "full_answer": case.full,
                     "gold": case.gold,
+                    "prompt_ids": talk.main.prompt,
                     "output_ids": talk.main.token_ids,
                 }
             )

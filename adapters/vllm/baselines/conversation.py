@@ -163,6 +163,12 @@ class Conversation:
             return self.main.token_ids[self.thinking :]
         return self.answer.token_ids if self.answer else []
 
+    @property
+    def said_ids(self) -> list[int]:
+        """The answer without the marker before it that the model (or the plugin) wrote."""
+        marker = len(self._closing.end_ids) if self.stop is None else 0
+        return self.answer_ids[marker:]
+
     def begin(self) -> Iterator[Start | Abort]:
         """Start it."""
         if self._thinks:
