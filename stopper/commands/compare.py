@@ -92,8 +92,10 @@ def compare(
 ) -> None:
     """Fit every stopping rule on the calibration traces and replay each on the test traces.
 
-    Several artifacts compare their probes. The table names what each rule guarantees and what it
-    saves, as a share of what the oracle saves (the first good cue, which no rule can know).
+    Several artifacts compare their probes. The table says what each rule is guaranteed to keep
+    (the risk, the tokens, or none), the mean tokens (after a plus: generated beside the thinking)
+    and what is saved, as a share of what the oracle saves: the first good cue, which no rule can
+    know.
     """
     # Imported here: `stopper --help` and the other commands need none of it.
     import json
@@ -261,27 +263,26 @@ def _table(found: Comparison) -> Table:
     terms = found.terms
     table = Table(title=f"alpha {terms.alpha:g}, loss '{terms.loss}', {found.n_test} traces")
     table.add_column("rule", no_wrap=True)
-    table.add_column("guarantee", no_wrap=True)
-    titles = ("accuracy", "tokens", "extra", "saved", "of oracle", "share bad", "95 % interval")
-    for title in titles:
+    table.add_column("keeps", no_wrap=True)
+    # Short titles: the table fits 80 columns. Tokens beside the thinking stand after a plus.
+    for title in ("right", "tokens", "of oracle", "bad", "95 %"):
         table.add_column(title, justify="right", no_wrap=True)
     best = found.best_guaranteed
-    ends = [("full trace", found.full, None), ("oracle", found.oracle, None)]
     rows = [(found.label(row), row.outcome, row) for row in found.rows]
-    for label, outcome, row in [*ends[:1], *rows, *ends[1:]]:
+    for label, outcome, row in [
+        ("full trace", found.full, None), *rows, ("oracle", found.oracle, None)
+    ]:  # fmt: skip
         interval, share = "-", "-"
         if row is not None and outcome.bad_stop_interval is not None:
             interval = " - ".join(f"{100 * bound:.1f}" for bound in outcome.bad_stop_interval)
         if row is not None and row.oracle_share is not None:
             share = f"{row.oracle_share:.1%}"
-        spent = outcome.tokens + outcome.extra_tokens
+        beside = f"+{outcome.extra_tokens:.1f}" if outcome.extra_tokens else ""
         table.add_row(
             escape(label),
             "-" if row is None else row.guarantee,
-            "unknown" if outcome.accuracy is None else f"{outcome.accuracy:.1%}",
-            f"{outcome.tokens:.1f}",
-            f"{outcome.extra_tokens:.1f}" if outcome.extra_tokens else "-",
-            f"{1 - spent / found.full.tokens:.1%}" if found.full.tokens else "-",
+            "-" if outcome.accuracy is None else f"{outcome.accuracy:.1%}",
+            f"{outcome.tokens:.1f}{beside}",
             share,
             f"{outcome.bad_stop_share:.1%}",
             interval,
