@@ -48,6 +48,8 @@ def load_table(path: Path, split: str | None = None) -> tuple[pa.Table, str]:
         table = (
             tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
         )
+        table.validate(full=True)  # texts that are no UTF-8 would fail later, far from their file
+        names = table.column_names
     except OSError as problem:
         raise InputError(f"{files[0]}: cannot be read ({_first_line(problem)})") from None
     except (pa.ArrowException, ValueError, RecursionError) as problem:
@@ -55,7 +57,7 @@ def load_table(path: Path, split: str | None = None) -> tuple[pa.Table, str]:
             f"{files[0]}: is no table that can be read ({_first_line(problem)})"
         ) from None
     what = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more files"
-    if len(set(table.column_names)) < len(table.column_names):
+    if len(set(names)) < len(names):
         raise InputError(f"{what}: a column's name occurs twice; rename one")
     return table, what
 

@@ -90,7 +90,10 @@ class Traffic:
 
 
 def read_requests(
-    lines: Iterable[str], model: str | None = None, keep_repeats: bool = False
+    lines: Iterable[str],
+    model: str | None = None,
+    keep_repeats: bool = False,
+    server_log: bool = False,
 ) -> Traffic:
     """Read logged requests.
 
@@ -103,15 +106,17 @@ def read_requests(
         :attr:`Traffic.models`.
     keep_repeats
         Keep requests whose prompt came before as rollouts of the same group; else leave them out.
+    server_log
+        Only lines with :data:`LOGGED` are requests, whatever the others begin with.
 
     """
     found = Traffic()
     seen: Counter[str] = Counter()
     for line in lines:
         text = line.strip()
-        if LOGGED in text and not text.startswith("{"):
+        if is_logged(text):
             text = text.split(LOGGED, 1)[1]
-        elif not text.startswith(("{", "[", '"')):
+        elif server_log or not text.startswith(("{", "[", '"')):
             found.other_lines += bool(text)
             continue
         found.requests += 1
@@ -137,9 +142,14 @@ def read_requests(
     return found
 
 
+def is_logged(line: str) -> bool:
+    """Tell whether a line is one of vLLM's log with a request's body."""
+    return LOGGED in line and not line.lstrip().startswith("{")
+
+
 def looks_like_requests(line: str) -> bool:
     """Tell whether a line is a logged request, and no line of a file of prompts."""
-    if LOGGED in line and not line.lstrip().startswith("{"):
+    if is_logged(line):
         return True
     try:
         fields = json.loads(line)

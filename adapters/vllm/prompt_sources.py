@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapters.vllm.dataset_files import SUFFIXES
-from adapters.vllm.prompt_requests import looks_like_requests, read_requests
+from adapters.vllm.prompt_requests import is_logged, looks_like_requests, read_requests
 from adapters.vllm.prompt_tables import PROMPT_COLUMNS, read_table
 from adapters.vllm.prompts import Prompt, read_prompts
 from stopper.errors import InputError
@@ -95,19 +94,19 @@ def _kind(path: Path) -> str:
         return "dataset"
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            lines = [line for line, _ in zip(_filled(file), range(200), strict=False)]
+            lines = (line for line in file if line.strip())
+            first = next(lines, "")
+            # A server says much before its first request.
+            logged = not first.lstrip().startswith("{") and (
+                is_logged(first) or any(map(is_logged, lines))
+            )
     except OSError:
         return "prompts"  # which names the problem
-    if not lines:
-        return "prompts"
-    if lines[0].lstrip().startswith("[") and suffix == ".json":
+    if first.lstrip().startswith("[") and suffix == ".json":
         return "dataset"
-    if not lines[0].lstrip().startswith("{"):
-        # A server's log begins with anything.
-        return "requests" if any(map(looks_like_requests, lines)) else "prompts"
-    if looks_like_requests(lines[0]):
+    if logged or looks_like_requests(first):
         return "requests"
-    return "dataset" if _looks_like_a_table(lines[0]) else "prompts"
+    return "dataset" if _looks_like_a_table(first) else "prompts"
 
 
 def _looks_like_a_table(line: str) -> bool:
@@ -118,10 +117,6 @@ def _looks_like_a_table(line: str) -> bool:
     if not isinstance(fields, dict) or {"messages", "prompt"} & set(fields):
         return False
     return bool(set(PROMPT_COLUMNS) & set(fields))
-
-
-def _filled(lines: Iterator[str]) -> Iterator[str]:
-    return (line for line in lines if line.strip())
 
 
 def _refuse_strange_options(kind: str, source: PromptSource) -> None:
@@ -149,7 +144,9 @@ def _read_log(path: Path, source: PromptSource, served: str | None) -> Read:
     def read(model: str | None) -> tuple[Read, dict[str, int]]:
         try:
             with path.open(encoding="utf-8", errors="replace") as file:
-                traffic = read_requests(file, model, source.repeated == "rollouts")
+                server_log = any(map(is_logged, file))
+                file.seek(0)
+                traffic = read_requests(file, model, source.repeated == "rollouts", server_log)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}; give the log of a server") from None
         notes = [f"{path}: read as a server's log", *traffic.notes(source.repeated == "rollouts")]

@@ -139,7 +139,9 @@ def test_names_stay_the_same_when_the_log_grows() -> None:
 def test_a_whole_log_of_vllm_is_read(tmp_path: Path) -> None:
     file = log(
         tmp_path,
-        "INFO 11-24 00:11:20 [api_server.py:1] Starting",
+        *["INFO 11-24 00:11:20 [api_server.py:1] Starting"] * 300,
+        '{"not": "a request, but a line of some dump"}',
+        "[1, 2]",
         '(APIServer pid=7) INFO:     127.0.0.1:1 - "POST /v1/chat/completions HTTP/1.1" 200 OK',
         "(APIServer pid=7) " + vllm_line({"model": "org/m", "messages": CHAT}),
         "(APIServer pid=7) " + vllm_line({"model": "org/m", "messages": OTHER, "n": 4}),
@@ -152,7 +154,7 @@ def test_a_whole_log_of_vllm_is_read(tmp_path: Path) -> None:
     assert "3 requests, of which 2 were skipped: 1 distinct prompts" in said
     assert "skipped 1: asks for n > 1 answers" in said
     assert "skipped 1: not JSON, or cut off" in said
-    assert "2 lines of the log are no requests" in said
+    assert "303 lines of the log are no requests" in said
 
 
 def test_the_installed_vllm_still_logs_bodies_like_this() -> None:
