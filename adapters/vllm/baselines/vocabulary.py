@@ -40,9 +40,11 @@ class Vocabulary:
     def beginning(self, word: str) -> frozenset[int]:
         """Return the tokens with which a word begins that the tokenizer may split.
 
-        At least four letters, and not a word of their own among shorter ones: " Altern" begins
-        "alternatively", "H" begins too much to be taken for "hmm".
+        At least four letters: " Altern" begins "alternatively", "H" begins too much to be taken for
+        "hmm". None for a compound: "double" is a word, whatever follows it.
         """
+        if not word.isalpha():
+            return frozenset()
         ids = range(len(self._pieces))
         wanted = word.casefold()
 
