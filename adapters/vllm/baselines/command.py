@@ -67,7 +67,7 @@ def baselines(
     from adapters.vllm.baselines.choice import chosen
     from adapters.vllm.baselines.comparison import compare
     from adapters.vllm.baselines.plot import plot_rules
-    from adapters.vllm.baselines.table import figures_table, parameters_table
+    from adapters.vllm.baselines.table import cost_table, parameters_table, risk_table
     from adapters.vllm.collect import generation_defaults
     from adapters.vllm.engine import EngineOptions
     from adapters.vllm.generation import Sampling
@@ -112,7 +112,8 @@ def baselines(
         progress,
     )  # fmt: skip
     console = Console()
-    console.print(figures_table(found))
+    console.print(risk_table(found))
+    console.print(cost_table(found))
     console.print(parameters_table(found))
     if json_file is not None:
         with replacing(json_file) as file:

@@ -10,62 +10,89 @@ from rich.table import Table
 from adapters.vllm.baselines.comparison import Compared
 from adapters.vllm.baselines.figures import Row
 
-_PROMISES = {"risk": "share of bad stops", "tokens": "its tokens", "none": "none"}
+_PROMISES = {"risk": "bad stops", "tokens": "tokens", "none": "-"}
 
 
-def figures_table(found: Compared) -> Table:
-    """Show what every rule risks and costs; tokens are means per prompt."""
+def risk_table(found: Compared) -> Table:
+    """Show what every rule promises, risks and saves; fits a terminal of 80 columns."""
     table = Table(
         title=f"{found.n_test} prompts, alpha {found.alpha:g}, loss '{found.loss}'",
-        caption="Tokens are means per prompt. Extra: trials and overrun. Prefill: prompt tokens "
-        "that the prefix cache did not hold.",
+        caption="Bad: changed by the rule, and badly so. Tokens: all that were generated, per "
+        "prompt, trials included.",
     )
-    table.add_column("rule", no_wrap=True)
-    for name in ("bad", "95 % interval", "accuracy", "thinking", "extra", "answer", "all",
-                 "prefill", "wall, s", "CPU, s"):  # fmt: skip
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("promises")
-    for row in (found.full, *found.rows, found.oracle):
-        style = "bold" if row.rule == "stopper" else None
-        table.add_row(*_cells(row), style=style)
+    _columns(table, "promises", "bad", "95 % interval", "accuracy", "tokens")
+    full = found.full
+    for row in (full, *found.rows, found.oracle):
+        low, high = row.bad_stop_interval
+        certain = row.rule in ("full", "oracle")  # never bad: their zeros are no estimates
+        _add(
+            table,
+            row,
+            _PROMISES[row.guarantee],
+            "-" if certain else f"{row.bad_stop_share:.1%}",
+            "-" if certain else f"{100 * low:.1f} - {100 * high:.1f}",
+            "unknown" if row.accuracy is None else f"{row.accuracy:.1%}",
+            f"{row.all_tokens:.1f}" + ("" if row is full else f" ({_cut(full, row):+.0%})"),
+        )
     return table
 
 
-def _cells(row: Row) -> list[str]:
-    low, high = row.bad_stop_interval
-    certain = row.rule in ("full", "oracle")  # never changed badly: their zeros are no estimates
-    return [
-        row.title,
-        "-" if certain else f"{row.bad_stop_share:.1%}",
-        "-" if certain else f"{100 * low:.1f} - {100 * high:.1f}",
-        "unknown" if row.accuracy is None else f"{row.accuracy:.1%}",
-        f"{row.tokens:.1f}",
-        f"{row.extra_tokens:.1f}",
-        f"{row.answer_tokens:.1f}",
-        f"{row.all_tokens:.1f}",
-        f"{row.computed_prefill:.1f}",
-        "-" if row.wall_s is None else f"{row.wall_s:.1f}",
-        "-" if row.cpu_s is None else f"{row.cpu_s:.1f}",
-        _PROMISES[row.guarantee],
-    ]
+def _cut(full: Row, row: Row) -> float:
+    return row.all_tokens / full.all_tokens - 1 if full.all_tokens else 0.0
+
+
+def cost_table(found: Compared) -> Table:
+    """Show what every rule costs; fits a terminal of 80 columns."""
+    table = Table(
+        title="What it costs, per prompt",
+        caption="Extra: trials, and what the thinking ran on while they decided. Prefill: prompt "
+        "tokens that the prefix cache did not hold. Seconds are for all prompts.",
+    )
+    _columns(table, "thinking", "extra", "answer", "prefill", "wall, s", "CPU, s")
+    for row in (found.full, *found.rows, found.oracle):
+        _add(
+            table,
+            row,
+            f"{row.tokens:.1f}",
+            f"{row.extra_tokens:.1f}",
+            f"{row.answer_tokens:.1f}",
+            f"{row.computed_prefill:.1f}",
+            "-" if row.wall_s is None else f"{row.wall_s:.1f}",
+            "-" if row.cpu_s is None else f"{row.cpu_s:.1f}",
+        )
+    return table
+
+
+def _columns(table: Table, *names: str) -> None:
+    table.add_column("rule", overflow="fold")  # a long one, with parameters, is broken
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+
+
+def _add(table: Table, row: Row, *cells: str) -> None:
+    table.add_row(row.title, *cells, style="bold" if row.rule == "stopper" else None)
 
 
 def parameters_table(found: Compared) -> Table:
     """Show what was chosen for every rule, and what did not go smoothly."""
-    table = Table(title="How they were run")
-    table.add_column("rule", no_wrap=True)
+    table = Table(
+        title="How they were run",
+        caption="Changed: prompts that the rule stopped, or wrote otherwise. Same trace: prompts "
+        "whose thinking is the full one's, as far as it went.",
+    )
+    crowded = any(row.crowded for row in found.rows)
+    table.add_column("rule", overflow="fold")
     table.add_column("parameters")
-    table.add_column("trials", justify="right")
-    table.add_column("too late", justify="right")
-    table.add_column("no room", justify="right")
-    table.add_column("same trace", justify="right")
+    for name in ("changed", "trials", "too late", *(["no room"] if crowded else []), "same trace"):
+        table.add_column(name, justify="right")
     for row in found.rows:
         table.add_row(
             row.title,
             _parameters(row.parameters),
+            f"{row.stopped_share:.1%}",
             f"{row.trials:.2f}",
             str(row.late_trials),
-            str(row.crowded),
+            *([str(row.crowded)] if crowded else []),
             f"{row.main_equal_share:.1%}",
         )
     return table

@@ -22,7 +22,7 @@ from adapters.vllm.baselines.conversation import Branch, Closing, Conversation
 from adapters.vllm.baselines.figures import Answered, Row, is_bad, row
 from adapters.vllm.baselines.plot import _overlap, plot_rules
 from adapters.vllm.baselines.policy import Tried
-from adapters.vllm.baselines.table import figures_table, parameters_table
+from adapters.vllm.baselines.table import cost_table, parameters_table, risk_table
 from adapters.vllm.baselines.vocabulary import Vocabulary
 from calibration.answers import same_answer
 from stopper.errors import InputError
@@ -146,15 +146,19 @@ def compared(rows: list[Row]) -> Compared:
     return Compared(0.05, "disagree", 40, 16, "", full, rows, best, [])
 
 
-def test_the_table_has_a_line_for_every_rule() -> None:
-    rows = [made("stopper", guarantee="risk"), made("deer", late_trials=3, trial_tokens=7.25)]
-    console = Console(width=200, file=io.StringIO())
-    console.print(figures_table(compared(rows)))
-    console.print(parameters_table(compared(rows)))
+def test_the_tables_have_a_line_for_every_rule_on_a_narrow_screen() -> None:
+    rows = [
+        made("stopper", guarantee="risk"),
+        made("deer", title="Dynasor-CoT", late_trials=3, trial_tokens=7.25, tokens=208.0),
+    ]
+    console = Console(width=80, file=io.StringIO())
+    for table in (risk_table, cost_table, parameters_table):
+        console.print(table(compared(rows)))
     text = console.file.getvalue()
-    for words in ("full", "stopper", "deer", "oracle", "share of bad stops", "7.2", "87.2",
-                  "at wait, hmm; sure 0.95", "0.0 - 10.0"):  # fmt: skip
+    for words in ("full", "stopper", "Dynasor-CoT", "oracle", "bad stops", "215.2 (+8%)", "7.2",
+                  "80.0 (-60%)", "0.0 - 10.0", "95 % interval", "CPU, s"):  # fmt: skip
         assert words in text, words
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text  # nothing is cut off
 
 
 def test_the_figures_are_plain_json() -> None:
