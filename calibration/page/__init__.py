@@ -1,6 +1,7 @@
 """The page a person reads: one family of figures a file, numbers first, drawing second.
 
 words, canvas       how numbers are spelled; how figures look in the light and in the dark
+labels              short labels beside points
 verdict, promise    what came out, in one breath; what was promised, in plain words
 risk, tradeoff      alpha against bad stops; tokens against accuracy, with the rows of `rows`
 scores, reliability what the probe sees; how far its score is a probability

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -167,57 +166,3 @@ def legend_above(axes: Any, columns: int = 2) -> None:
         loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns,
         borderaxespad=0.2, handlelength=1.6, columnspacing=1.2,
     )  # fmt: skip
-
-
-def place_labels(
-    axes: Any, labels: Sequence[tuple[float, float, str, str]], busy: Sequence[tuple[float, float]]
-) -> None:
-    """Write short labels beside points so that few overlap; call after the limits are set.
-
-    Parameters
-    ----------
-    axes
-        Where.
-    labels
-        (x, y, text, colour) in data coordinates.
-    busy
-        Further points to keep clear of.
-    """
-    inverse = axes.transAxes.inverted()
-
-    def where(x: float, y: float) -> tuple[float, float]:
-        across, up = inverse.transform(axes.transData.transform((x, y)))
-        return across * 330, up * 210  # about the points (1/72 inch) that the axes measure
-
-    taken = [where(x, y) for x, y in busy] + [where(x, y) for x, y, _, _ in labels]
-    for x, y, text, colour in labels:
-        across, up = where(x, y)
-
-        others = [spot for spot in taken if spot != (across, up)]
-
-        def crowd(
-            offset: tuple[int, int],
-            across: float = across,
-            up: float = up,
-            others: list[tuple[float, float]] = others,
-        ) -> float:
-            spot = (across + offset[0], up + offset[1])
-            outside = not (0 < spot[0] < 330 and 0 < spot[1] < 210)
-            gaps = (math.dist(spot, other) for other in others)
-            return (
-                sum(math.exp(-((gap / 9) ** 2)) for gap in gaps)
-                + outside
-                + 0.01 * math.hypot(*offset)
-            )
-
-        offsets = [
-            (round(radius * math.cos(turn)), round(radius * math.sin(turn)))
-            for radius in (11, 16, 22)
-            for turn in (0.6, -0.6, 2.5, -2.5, 1.57, -1.57, 0.0, 3.14)
-        ]
-        best = min(offsets, key=crowd)
-        taken.append((across + best[0], up + best[1]))
-        axes.annotate(
-            text, (x, y), xytext=best, textcoords="offset points", ha="center", va="center",
-            fontsize=9.5, color=colour, annotation_clip=False,
-        )  # fmt: skip

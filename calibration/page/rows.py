@@ -53,12 +53,18 @@ class _Row(_Point):
         return data
 
 
+class _LeftOut(_Lenient):
+    rule: Text
+    reason: Text
+
+
 class _File(_Lenient):
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)]
     loss: Literal["disagree", "wrong", "harm"]
     n_test: Positive
     rows: tuple[_Row, ...]
     full: _Point | None = None
+    left_out: tuple[_LeftOut, ...] = ()
     oracle: _Point | None = None
 
     @model_validator(mode="after")
@@ -147,8 +153,8 @@ def replayed(evaluation: Evaluation) -> list[Rival]:
     ]
 
 
-def read_rows(path: Path, alpha: float, loss: str, command: str) -> list[Rival]:
-    """Read the rows of another command.
+def read_rows(path: Path, alpha: float, loss: str, command: str) -> tuple[list[Rival], list[str]]:
+    """Read the rows of another command, and remarks about what it left out.
 
     Parameters
     ----------
@@ -185,7 +191,7 @@ def read_rows(path: Path, alpha: float, loss: str, command: str) -> list[Rival]:
             f"{found.alpha:g} first, or write the file again at {alpha:g}"
         )
     artifacts = {row.artifact for row in found.rows}
-    return [
+    rows = [
         Rival(
             rule=_name(row, artifacts),
             guarantee=row.guarantee,
@@ -204,6 +210,7 @@ def read_rows(path: Path, alpha: float, loss: str, command: str) -> list[Rival]:
         )
         for row in found.rows
     ]
+    return rows, [f"{path.name}: '{x.rule}' was left out: {x.reason}" for x in found.left_out]
 
 
 def _name(row: _Row, artifacts: Collection[str | None]) -> str:
@@ -226,8 +233,13 @@ def merged(own: Sequence[Rival], others: Sequence[Rival]) -> list[Rival]:
             and known.accuracy == row.accuracy
             and abs(known.tokens - row.tokens) < 1e-6
             and known.guarantee == row.guarantee
-            and (known.kind == "ours" or known.rule.lower() == row.rule.lower())
+            and (known.kind == "ours" or _stem(known) == _stem(row))
         ]
         if not same:
             kept.append(row)
     return kept
+
+
+def _stem(rival: Rival) -> str:
+    """Give what the names "LYNX per cue" and "lynx" share."""
+    return rival.rule.lower().split(" ")[0]

@@ -7,7 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from calibration.page import words
-from calibration.page.canvas import Numbers, Picture, Theme, legend_above, place_labels
+from calibration.page.canvas import Numbers, Picture, Theme, legend_above
+from calibration.page.labels import place_labels
 from calibration.page.rows import Rival
 from calibration.report import Evaluation
 
@@ -72,7 +73,7 @@ def rules_numbers(rivals: Sequence[Rival]) -> Numbers:
     with_time = any(r.wall_s is not None for r in rivals)
     columns = ["rule", "accuracy", "tokens", "saved", "bad stops", "95\xa0% interval",
                "stopped", "promises"]  # fmt: skip
-    columns += ["of the tokens, for looking"] if with_extra else []
+    columns += ["to decide"] if with_extra else []
     columns += ["seconds"] if with_time else []
     rows = []
     for number, row in enumerate(rivals, 1):
@@ -132,7 +133,7 @@ def _draw(
         seen.add(key)
         labels.append((x, y, str(number), edge))
     axes.set_xlim(left=0, right=1.08 * max(x for x, *_ in labels) or 1.0)
-    axes.margins(y=0.15)
+    axes.margins(y=0.2)
     axes.set_xlabel("thinking tokens per request, mean")
     axes.set_ylabel("right answers, %" if known else "not stopped badly, %")
     legend_above(axes, columns=2)

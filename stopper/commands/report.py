@@ -52,7 +52,7 @@ def report(
     from rich.console import Console
 
     from calibration.page.report import make_report, write_report
-    from calibration.page.rows import read_rows
+    from calibration.page.rows import Rival, read_rows
     from calibration.report import Evaluator
     from calibration.scores import load_scores
     from calibration.splits import require_disjoint
@@ -73,14 +73,14 @@ def report(
     asked = list(dict.fromkeys(alpha or []))
     for share in asked:
         rule.threshold(share)  # refuses a wrong or unaffordable alpha before anything is read
-    others = [
-        row
-        for path, command in ((rules, "compare"), (baselines, "baselines"))
-        if path is not None
-        for row in read_rows(path, asked[0], rule.loss, command)
-    ]
-    made_of = (*calibrating.FITTED, calibrating.CALIBRATED)
+    others: list[Rival] = []
     notes: list[str] = []
+    for path, command in ((rules, "compare"), (baselines, "baselines")):
+        if path is not None:
+            rows, left_out = read_rows(path, asked[0], rule.loss, command)
+            others += rows
+            notes += left_out
+    made_of = (*calibrating.FITTED, calibrating.CALIBRATED)
     if scores is not None:
         table = load_scores(source)
         known = {name: loaded.splits[name] for name in made_of if name in loaded.splits}

@@ -1,0 +1,1 @@
+"""Makes `page_makers` importable for the tests of the page."""
