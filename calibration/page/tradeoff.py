@@ -37,8 +37,11 @@ def tradeoff_picture(rivals: Sequence[Rival], evaluations: Sequence[Evaluation])
     what = "right answers" if known else "requests not stopped badly"
     drawn = [(i, r) for i, r in enumerate(rivals, 1) if _height(r, known) is not None]
     missing = len(rivals) - len(drawn)
+    floor = _floor(drawn, evaluations, known)
+    far = ", ".join(str(i) for i, r in drawn if (_height(r, known) or 0.0) < floor)
     notes = [
         f"{missing} of the rules cannot be drawn: {what} unknown." if missing else "",
+        f"Far below, drawn as arrows at the lower edge: {far}." if far else "",
         "Rules measured on other requests than this report's have a dagger in the table; compare "
         "them by tokens saved, not by height."
         if any(_elsewhere(r, ours) for r in rivals)
@@ -60,7 +63,7 @@ def tradeoff_picture(rivals: Sequence[Rival], evaluations: Sequence[Evaluation])
             f"{words.tokens_text(full.tokens)} tokens, {_spelled(full, known)}; this rule: "
             f"{words.tokens_text(ours.tokens)} tokens, {_spelled(ours, known)}."
         ),
-        draw=lambda axes, theme: _draw(axes, theme, drawn, evaluations, known),
+        draw=lambda axes, theme: _draw(axes, theme, drawn, evaluations, floor, known),
         numbers=rules_numbers(rivals),
         height=3.9,
     )
@@ -77,7 +80,7 @@ def rules_numbers(rivals: Sequence[Rival]) -> Numbers:
     columns += ["seconds"] if with_time else []
     rows = []
     for number, row in enumerate(rivals, 1):
-        mark = " \N{DAGGER}" if _elsewhere(row, ours) else ""
+        mark = "\xa0\N{DAGGER}" if _elsewhere(row, ours) else ""
         saved = None if not row.full_tokens else 1 - row.tokens / row.full_tokens
         cells = [
             f"{number}. {row.rule}{mark}",
@@ -103,6 +106,7 @@ def _draw(
     theme: Theme,
     drawn: Sequence[tuple[int, Rival]],
     evaluations: Sequence[Evaluation],
+    floor: float,
     known: bool,
 ) -> None:
     curve = [
@@ -125,7 +129,9 @@ def _draw(
     for number, rival in drawn:
         key = rival.guarantee if rival.kind == "rival" else rival.kind
         name, marker, edge, face, size = looks[key]
-        x, y = rival.tokens, 100 * (_height(rival, known) or 0.0)
+        height = _height(rival, known) or 0.0
+        x, y = rival.tokens, 100 * max(height, floor)
+        marker = marker if height >= floor else "v"
         axes.plot(
             x, y, marker, color=edge, markerfacecolor=face, markersize=size, linestyle="none",
             label=None if key in seen else name, zorder=4 if rival.kind == "ours" else 3,
@@ -148,6 +154,16 @@ def _along(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
         for (x, y), (right, up) in pairwise(line)
         for step in range(13)
     ]
+
+
+def _floor(
+    drawn: Sequence[tuple[int, Rival]], evaluations: Sequence[Evaluation], known: bool
+) -> float:
+    """Choose the lowest height to draw true: one hopeless rival must not flatten all others."""
+    curve = [e.stopped.accuracy if known else 1 - e.stopped.bad_stop_share for e in evaluations]
+    core = [_height(rival, known) for _, rival in drawn if rival.kind != "rival"]
+    heights = [height for height in (*curve, *core) if height is not None]
+    return max(0.0, min(heights) - max(0.15, max(heights) - min(heights)))
 
 
 def _height(rival: Rival, known: bool) -> float | None:

@@ -40,10 +40,9 @@ def test_rows_stand_on_the_page_with_every_token_counted(tmp_path: Path) -> None
     assert (others[0].rule, others[0].tokens, others[0].extra_tokens) == ("DEER", 350.0, 50.0)
     found = make_report(EVALUATOR, [0.1], ORIGIN, others=others)
     cells = next(p for p in found.pictures if p.name == "tradeoff").numbers.rows[-1]
-    assert cells[0] == "7. DEER \N{DAGGER}"  # measured on other requests
+    assert cells[0] == "7. DEER\xa0\N{DAGGER}"  # measured on other requests
     assert "350.0" in cells and "50.0\xa0%" in cells and "12.5" in cells
     assert "7. DEER" in Page.read(render(found, blank(found))).plain
-    assert found.pictures[1].png  # and is drawn in `test_unknown_figures_are_drawn`
 
 
 def test_unknown_figures_are_drawn_as_far_as_they_are_known(tmp_path: Path) -> None:
@@ -55,6 +54,14 @@ def test_unknown_figures_are_drawn_as_far_as_they_are_known(tmp_path: Path) -> N
     from calibration.page.canvas import DARK
 
     assert picture.png(DARK).startswith(b"\x89PNG")
+
+
+def test_a_rule_far_below_is_an_arrow_and_the_caption_says_so(tmp_path: Path) -> None:
+    for accuracy, said in ((0.9, False), (0.05, True)):
+        path = file(tmp_path, [ROW | {"accuracy": accuracy}])
+        others, _ = read_rows(path, 0.1, "disagree", "baselines")
+        picture = make_report(EVALUATOR, [0.1], ORIGIN, others=others).pictures[1]
+        assert ("arrows at the lower edge: 7." in picture.caption) == said
 
 
 def test_the_same_rule_with_the_same_figures_is_shown_once(tmp_path: Path) -> None:
