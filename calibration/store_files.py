@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -17,6 +17,7 @@ from probes.validation import parse, read_json
 Result = TypeVar("Result")
 
 META = "meta.json"
+SHARD = "shard-"
 AGAIN = "Delete this part (.parquet and .safetensors) and resume `stopper collect`"
 
 
@@ -49,16 +50,42 @@ def read_meta(folder: str | Path) -> TraceMeta:
 
 def same_meta(path: Path, stored: TraceMeta, given: TraceMeta) -> None:
     """Refuse to resume with other settings; the error names the fields that differ."""
-    ours, theirs = stored.model_dump(mode="json"), given.model_dump(mode="json")
-    names = [name for name in ours if ours[name] != theirs[name]]
-    if names:
-        details = "; ".join(
-            f"{name} is {json.dumps(ours[name])}, now {json.dumps(theirs[name])}" for name in names
-        )
+    details = _differences(stored, given, "now")
+    if details:
         raise InputError(
             f"{path}: traces of another setting lie here ({details}). "
             "Collect into another folder, or with the same settings to resume"
         )
+
+
+def joint_meta(folder: Path, stores: Sequence[Path]) -> TraceMeta:
+    """Read the meta of stores that make up one; it must be the same in all."""
+    first, *others = [(store, read_meta(store)) for store in stores or [folder]]
+    for store, meta in others:
+        details = _differences(first[1], meta, f"in {store.name}")
+        if details:
+            raise InputError(
+                f"{folder}: its stores are of different settings ({details}). Move one of them "
+                "away: traces of one data set are made alike"
+            )
+    return first[1]
+
+
+def _differences(one: TraceMeta, other: TraceMeta, where: str) -> str:
+    ours, theirs = one.model_dump(mode="json"), other.model_dump(mode="json")
+    return "; ".join(
+        f"{name} is {json.dumps(ours[name])}, {where} {json.dumps(theirs[name])}"
+        for name in ours
+        if ours[name] != theirs[name]
+    )
+
+
+def stores(folder: Path) -> list[Path]:
+    """List the stores in a folder: its own, then those of its workers by number."""
+    shards = [path.parent for path in folder.glob(f"{SHARD}*/{META}")]
+    # By length first: shard-2 comes before shard-10.
+    shards.sort(key=lambda path: (len(path.name), path.name))
+    return [*([folder] if (folder / META).exists() else []), *shards]
 
 
 def part_numbers(folder: Path) -> list[int]:
@@ -80,11 +107,9 @@ def column(path: Path, name: str) -> list[Any]:
     return named(path, lambda place: columns.read_column(columns.open_table(place)[0], name))
 
 
-def once(path: Path, trace_id: str, seen: set[str]) -> None:
-    """Add ``trace_id`` to those seen; refuse it if it is there."""
-    if trace_id in seen:
-        raise InputError(f"{path}: trace_id {trace_id!r} occurs twice in the store. {AGAIN}")
-    seen.add(trace_id)
+def twice(path: Path, trace_id: str) -> InputError:
+    """Make the error for a trace that is there before this part."""
+    return InputError(f"{path}: trace_id {trace_id!r} occurs twice in the store. {AGAIN}")
 
 
 def lock(folder: Path) -> IO[str]:
@@ -98,6 +123,12 @@ def lock(folder: Path) -> IO[str]:
             f"{folder}: another process is writing here. Wait for it, or choose another folder"
         ) from None
     return handle
+
+
+def require_idle(folder: Path) -> None:
+    """Refuse a store that another process is writing to."""
+    if (folder / ".lock").exists():
+        lock(folder).close()
 
 
 def write(path: Path, data: bytes) -> None:

@@ -2,7 +2,8 @@
 
 ``meta.json`` says what all traces share. Part k is ``part-0000k.parquet`` (one row a trace) and
 ``part-0000k.safetensors`` (their cues' hidden states). The parquet file is renamed into place last:
-a part exists if and only if its parquet file does.
+a part exists if and only if its parquet file does. Workers that collect side by side each write a
+store of their own in a folder ``shard-I-of-N`` of it; together they are read as one.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from calibration.store_files import (
     AGAIN,
     META,
     column,
+    joint_meta,
     lock,
     named,
-    once,
     part_numbers,
     read_meta,
     same_meta,
+    stores,
+    twice,
     write,
 )
+from calibration.strings import Seen
 from probes.errors import InputError
 from probes.events import Trace
 from probes.scorers import Scorer
@@ -165,19 +169,25 @@ class TraceDataset:
     Parameters
     ----------
     folder
-        The store.
+        The store, or a folder that holds those of several workers.
 
     Raises
     ------
     InputError
-        If it is no store. Damage in a part is found, and its file named, when it is read.
+        If it is no store, or holds stores of different settings. Damage in a part is found, and its
+        file named, when it is read.
 
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.meta = read_meta(self.folder)
-        self.parts = [self.folder / f"part-{k:05d}.parquet" for k in part_numbers(self.folder)]
+        found = stores(self.folder)
+        self.meta = joint_meta(self.folder, found)
+        self.parts = [
+            store / f"part-{number:05d}.parquet"
+            for store in found
+            for number in part_numbers(store)
+        ]
         if not self.parts:
             raise InputError(f"{self.folder}: holds no traces yet. Run `stopper collect` first")
 
@@ -190,7 +200,9 @@ class TraceDataset:
         seen: set[str] = set()
         for path in self.parts:
             for trace_id in column(path, "trace_id"):
-                once(path, trace_id, seen)
+                if trace_id in seen:
+                    raise twice(path, trace_id)
+                seen.add(trace_id)
         return seen
 
     def check_hidden(self) -> None:
@@ -215,11 +227,13 @@ class TraceDataset:
             Naming the part, the trace, the field and the remedy.
 
         """
-        seen: set[str] = set()
+        seen, count = Seen(), 0
         for path in self.parts:
             records = named(path, self._read)
             for record in records:
-                once(path, record.trace_id, seen)
+                if seen.first(record.trace_id, count) != count:
+                    raise twice(path, record.trace_id)
+                count += 1
                 try:
                     record.check(self.meta.width)
                 except InputError as problem:

@@ -13,7 +13,9 @@ from adapters.vllm.generation import Sampling, force_answers, generate
 from adapters.vllm.labelling import record
 from adapters.vllm.prompts import Prompt
 from adapters.vllm.settings import CollectSettings, PluginSettings
+from adapters.vllm.shards import Shard, collected, trace_name
 from calibration.comparers import AUTO, Comparer, get_comparer
+from calibration.files import replacing
 from calibration.records import TraceMeta
 from probes.provenance import Closing
 from probes.spec import default_layers
@@ -90,8 +92,13 @@ def parse_layers(text: str | None, depth: int) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def collect(job: Job, prompts: list[Prompt], out: Path) -> int:
+def collect(job: Job, prompts: list[Prompt], out: Path, shard: Shard | None = None) -> int:
     """Collect traces into a store; resumes where an earlier run stopped.
+
+    Parameters
+    ----------
+    shard
+        Collect only this share, into a store of its own in `out`.
 
     Returns
     -------
@@ -124,14 +131,19 @@ def collect(job: Job, prompts: list[Prompt], out: Path) -> int:
     automaton = CueAutomaton.build(tokenizer, spec)
     with running_engine(job.engine, settings) as llm:
         meta = _meta(llm.llm_engine.vllm_config, job, layers, spec, closing)
-        with TraceWriter(out, meta, part_traces=job.batch) as writer:
-            _save_cues(automaton, out)
-            done = writer.done_ids()
+        folder = out if shard is None else shard.folder(out)
+        if shard is not None:
+            prompts = [prompt for prompt in prompts if shard.takes(prompt.id)]
+        done = collected(out, shard, meta)
+        with TraceWriter(folder, meta, part_traces=job.batch) as writer:
+            # Every worker leaves the same file beside the stores: what reads them looks there.
+            for place in {folder, out}:
+                _save_cues(automaton, place)
             todo = [
                 (name, prompt)
                 for prompt in prompts
                 for rollout in range(job.rollouts)
-                if (name := f"{prompt.id}#{rollout}") not in done
+                if (name := trace_name(prompt.id, rollout)) not in done
             ]
             total = len(prompts) * job.rollouts
             with tqdm(total=total, initial=total - len(todo), unit="trace", desc="collect") as bar:
@@ -189,9 +201,10 @@ def _collect_batch(
 
 
 def _save_cues(automaton: CueAutomaton, out: Path) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    save_file(automaton.to_tensors(), out / "cues.safetensors")
+    with replacing(out / "cues.safetensors") as file:
+        file.write(save(automaton.to_tensors()))
 
 
 def generation_defaults(model: str) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from adapters.vllm.shards import Shard
 
 _MODEL_HELP = "Model folder or hub id, as for `vllm serve`."
 _DTYPE_HELP = "As served: a promise holds for one dtype."
@@ -72,21 +76,41 @@ def collect(
     max_num_seqs: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 64,
     tensor_parallel_size: Annotated[int, typer.Option(help="GPUs per model.", min=1)] = 1,
     enforce_eager: Annotated[bool, typer.Option(help="Do not compile the model.")] = False,
+    data_parallel_size: Annotated[
+        int, typer.Option(help="Workers, each with a model of its own, over all nodes.", min=1)
+    ] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines that share the workers.", min=1)] = 1,
+    node_rank: Annotated[int, typer.Option(help="Which of them this is, from 0.", min=0)] = 0,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Be worker I of N, as I/N from 0/N on; for schedulers of jobs."),
+    ] = None,
 ) -> None:
-    """Generate full traces and record, at every cue, the hidden state and the forced answer."""
+    """Generate full traces and record, at every cue, the hidden state and the forced answer.
+
+    With several workers each takes the prompts whose ids hash to it and writes a store of its own
+    in the folder --out, which is read as one. The same command again does what is missing.
+    """
     from adapters.vllm.collect import Job, Markers, generation_defaults
     from adapters.vllm.collect import collect as run
     from adapters.vllm.engine import EngineOptions
     from adapters.vllm.generation import Sampling
     from adapters.vllm.prompt_sources import PromptSource, read_source
+    from adapters.vllm.shards import Shard
+    from adapters.vllm.workers import local_shards
     from calibration.comparers import get_comparer
 
+    share = None if shard is None else Shard.parse(shard)
+    shares = local_shards(data_parallel_size, nodes, node_rank, share)
     get_comparer(comparer)  # refuses an unknown name before anything is read
     source = PromptSource(prompts_as, prompt_column, answer_column, split, requests_model, repeated)
     found = read_source(prompts, source, limit, model)
     for remark in found.notes:
         typer.echo(remark, err=True)
     asked = found.prompts
+    if shares:
+        _collect_in_workers(shares, out, [prompt.id for prompt in asked], rollouts)
+        return
     own = generation_defaults(model)
     job = Job(
         engine=EngineOptions(
@@ -113,8 +137,67 @@ def collect(
         batch=batch,
         comparer=comparer,
     )
-    added = run(job, asked, out)
+    added = run(job, asked, out, share)
+    if share is None:
+        _tell_of_answers(out, comparer)
     typer.echo(f"{out}: {added} traces added. Next: stopper train {out} --out ARTIFACT")
+
+
+def _collect_in_workers(
+    shares: Sequence[Shard], out: Path, prompt_ids: Sequence[str], rollouts: int
+) -> None:
+    """Run this very command again in one worker a share, and say how each ended."""
+    import shlex
+    import sys
+
+    import click
+
+    from adapters.vllm.placement import local_slices
+    from adapters.vllm.shards import count_missing
+    from adapters.vllm.workers import Worker, arguments_of, watch
+
+    context = click.get_current_context()
+    kept = arguments_of(context, "data_parallel_size", "nodes", "node_rank", "shard")
+    slices = local_slices(len(shares), context.params["tensor_parallel_size"])
+    workers = [
+        Worker(
+            shard,
+            [sys.executable, "-m", "stopper", "collect", *kept, f"--shard={shard}"],
+            environment,
+            shard.folder(out),
+        )
+        for shard, environment in zip(shares, slices, strict=True)
+    ]
+    failed = watch(workers, count_missing(out, shares, prompt_ids, rollouts))
+    if failed:
+        typer.echo(
+            f"stopper: error: {len(failed)} of {len(workers)} workers failed; what they had "
+            "written is kept. Run the same command again, or each alone:",
+            err=True,
+        )
+        for worker in failed:
+            settings = " ".join(f"{k}={shlex.quote(v)}" for k, v in worker.environment.items())
+            typer.echo(
+                f"  worker {worker.shard} {worker.fate} ({worker.last_line})\n"
+                f"  {settings} {shlex.join(['stopper', *worker.command[3:]])}".rstrip(),
+                err=True,
+            )
+        raise typer.Exit(1)
+    _tell_of_answers(out, context.params["comparer"])
+    typer.echo(f"{out}: complete. Next: stopper train {out} --out ARTIFACT")
+
+
+def _tell_of_answers(out: Path, comparer: str) -> None:
+    """Say how many outputs lack an answer: all of their cues count as disagreeing."""
+    from stopper.relabelling import count_answered
+
+    answered, total = count_answered(out)
+    if answered < total:
+        typer.echo(
+            f"{total - answered} of {total} outputs hold no answer that the comparer {comparer!r} "
+            "finds; if these are many, raise --max-tokens, or try another one by `stopper relabel`",
+            err=True,
+        )
 
 
 def demo(
