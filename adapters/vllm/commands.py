@@ -16,6 +16,7 @@ _DTYPE_HELP = "As served: a promise holds for one dtype."
 
 
 def collect(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help=_MODEL_HELP)],
     prompts: Annotated[
         Path,
@@ -109,7 +110,7 @@ def collect(
         typer.echo(remark, err=True)
     asked = found.prompts
     if shares:
-        _collect_in_workers(shares, out, [prompt.id for prompt in asked], rollouts)
+        _collect_in_workers(context, shares, out, [prompt.id for prompt in asked])
         return
     own = generation_defaults(model)
     job = Job(
@@ -144,19 +145,16 @@ def collect(
 
 
 def _collect_in_workers(
-    shares: Sequence[Shard], out: Path, prompt_ids: Sequence[str], rollouts: int
+    context: typer.Context, shares: Sequence[Shard], out: Path, prompt_ids: Sequence[str]
 ) -> None:
     """Run this very command again in one worker a share, and say how each ended."""
     import shlex
     import sys
 
-    import click
-
     from adapters.vllm.placement import local_slices
     from adapters.vllm.shards import count_missing
     from adapters.vllm.workers import Worker, arguments_of, watch
 
-    context = click.get_current_context()
     kept = arguments_of(context, "data_parallel_size", "nodes", "node_rank", "shard")
     slices = local_slices(len(shares), context.params["tensor_parallel_size"])
     workers = [
@@ -168,6 +166,7 @@ def _collect_in_workers(
         )
         for shard, environment in zip(shares, slices, strict=True)
     ]
+    rollouts = context.params["rollouts"]
     failed = watch(workers, count_missing(out, shares, prompt_ids, rollouts))
     if failed:
         typer.echo(

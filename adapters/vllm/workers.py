@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from calibration.store_files import part_numbers
 from stopper.errors import InputError
 
 if TYPE_CHECKING:
-    import click
+    import typer
 
 LOG = "worker.log"
 
@@ -150,8 +151,11 @@ def watch(workers: Sequence[Worker], total: int) -> list[Worker]:
     with running(workers), tqdm(total=total, unit="trace", desc="collect") as bar:
         while True:
             ended = [worker for worker in workers if worker.poll()]
-            bar.n = sum(worker.traces() for worker in workers) - before
-            bar.refresh()
+            done = sum(worker.traces() for worker in workers) - before
+            # On a terminal the clock moves too; a log gets a line where there is news.
+            if done != bar.n or sys.stderr.isatty():
+                bar.n = done
+                bar.refresh()
             for worker in ended:
                 if worker.code and worker.shard not in told:
                     told.add(worker.shard)
@@ -199,7 +203,7 @@ def local_shards(workers: int, nodes: int, node_rank: int, shard: Shard | None) 
     return shares if workers > 1 else []
 
 
-def arguments_of(context: click.Context, *without: str) -> list[str]:
+def arguments_of(context: typer.Context, *without: str) -> list[str]:
     """Give back the command line of a command, but for some parameters.
 
     Parameters
@@ -222,7 +226,7 @@ def arguments_of(context: click.Context, *without: str) -> list[str]:
         if parameter.param_type_name == "argument":
             words.insert(0, str(value))
         elif getattr(parameter, "is_flag", False):
-            words.append(parameter.opts[0])
+            words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
         else:
             items = value if isinstance(value, (list, tuple)) else [value]
             words += [f"{parameter.opts[0]}={item}" for item in items]
