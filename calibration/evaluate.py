@@ -45,6 +45,9 @@ class Outcome:
         The rule's, where it has one.
     extra_tokens
         Mean tokens per trace generated beside the thinking, to decide.
+    tokens_error
+        Standard error of `tokens`, as if traces of one group were the same trace; None for one
+        group.
     """
 
     rule: str
@@ -56,6 +59,7 @@ class Outcome:
     stopped_share: float
     threshold: float | None = None
     extra_tokens: float = 0.0
+    tokens_error: float | None = None
 
 
 def first_cues(passing: NDArray[np.bool_], table: CueTable) -> NDArray[np.int64]:
@@ -133,7 +137,7 @@ def replay(
     tokens[stopped] = table.positions[at]
     answers = table.full_correct.copy()
     answers[stopped] = table.correct[at]
-    n = len(table)
+    n, groups = len(table), table.n_groups
     return Outcome(
         rule=rule,
         accuracy=None if (answers == UNKNOWN).any() else float(1 - (answers == NO).mean()),
@@ -144,6 +148,7 @@ def replay(
         stopped_share=float(stopped.mean()),
         threshold=threshold,
         extra_tokens=0.0 if extra is None else float(extra.mean()),
+        tokens_error=float(tokens.std() / math.sqrt(groups - 1)) if groups > 1 else None,
     )
 
 

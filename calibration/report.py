@@ -140,6 +140,8 @@ class Evaluation:
         The per-cue baselines at delta = alpha; None where they cannot be computed.
     rule, guarantee
         Of the artifact.
+    promised_tokens
+        Mean thinking tokens that the rule stays within, where its guarantee is "tokens".
     """
 
     alpha: float
@@ -158,6 +160,7 @@ class Evaluation:
     mapie: Outcome | None
     rule: str = DEFAULT_RULE
     guarantee: Guarantee = "risk"
+    promised_tokens: float | None = None
 
     @property
     def saved_share(self) -> float:
@@ -269,6 +272,7 @@ class Evaluator:
             mapie=self._mapie(alpha),
             rule=rule.rule,
             guarantee=rule.guarantee,
+            promised_tokens=rule.parameters["tokens"] if rule.guarantee == "tokens" else None,
         )
 
     def _above(self, name: str, limit: float) -> Outcome:

@@ -82,7 +82,10 @@ def calibration_table(manifest: Manifest) -> Table | None:
         "made on", f"{record.n_units} prompts, {record.n_traces} traces, {record.n_cues} cues"
         f"{rollouts}",
     )  # fmt: skip
-    table.add_row("alpha", f"{record.alpha:g} (threshold {record.threshold:.6g})")
+    # Rules of several thresholds have none to show here; theirs stand among the parameters.
+    single = record.rule == "level" or math.isfinite(record.threshold)
+    shown = f" (threshold {record.threshold:.6g})" if single else ""
+    table.add_row("alpha", f"{record.alpha:g}{shown}")
     table.add_row("promise", escape(record.promise))
     return table
 

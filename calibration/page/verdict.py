@@ -108,8 +108,13 @@ def _instead(evaluation: Evaluation) -> str:
             "It is calibrated per cue (method 'lynx', a baseline), so that its delta of "
             f"{alpha} is no bound on this share."
         )
-    if evaluation.guarantee == "tokens":
-        return f"It promises its mean tokens; alpha {alpha} is drawn for comparison."
+    if evaluation.promised_tokens is not None:
+        promised = words.tokens_text(evaluation.promised_tokens)
+        return (
+            f"It promises at most {promised} thinking tokens on average, and took "
+            f"{words.tokens_text(evaluation.stopped.tokens)} here; alpha {alpha} is drawn for "
+            "comparison."
+        )
     return f"Alpha {alpha} is drawn for comparison."
 
 

@@ -98,10 +98,21 @@ def alphas_table(evaluations: Sequence[Evaluation]) -> Table:
 
 
 def verdict(evaluation: Evaluation) -> str:
-    """Say in one line whether alpha was kept on these traces."""
+    """Say in one line whether the promise was kept on these traces."""
     row, alpha = evaluation.stopped, evaluation.alpha
     low = (row.bad_stop_interval or (0.0, 1.0))[0]
     found = f"{row.bad_stops:.0f} of {evaluation.n_test} stopped badly ({row.bad_stop_share:.1%})"
+    if evaluation.promised_tokens is not None:
+        budget, noise = evaluation.promised_tokens, 2 * (row.tokens_error or 0.0)
+        kept = "BROKEN, these traces are not like those calibrated on"
+        if row.tokens <= budget:
+            kept = "kept"
+        elif row.tokens - noise <= budget:
+            kept = "exceeded, but within the noise of so few traces"
+        return (
+            f"{row.tokens:.1f} thinking tokens a trace: the budget of {budget:g} {kept}. {found}, "
+            f"about which the rule '{evaluation.rule}' promises nothing (docs/rules.md)."
+        )
     if row.bad_stop_share <= alpha:
         return f"{found}: alpha {alpha:g} kept."
     if low <= alpha:
@@ -109,8 +120,6 @@ def verdict(evaluation: Evaluation) -> str:
     reason = "these traces are not like those calibrated on (docs/guarantee.md: what breaks it)."
     if evaluation.method == "lynx" or evaluation.rule == "mapie":
         reason = "the per-cue rule promises nothing per request."
-    elif evaluation.guarantee == "tokens":
-        reason = f"the rule '{evaluation.rule}' promises tokens, not risk (docs/rules.md)."
     elif evaluation.guarantee == "none":
         reason = f"the rule '{evaluation.rule}' promises nothing (docs/rules.md)."
     return f"{found}: alpha {alpha:g} BROKEN, {reason}"

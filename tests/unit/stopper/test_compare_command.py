@@ -150,16 +150,41 @@ def test_a_broken_alpha_is_put_down_to_the_rule(
     for name, reason, options in (
         ("beta-mixture", "the rule 'beta-mixture' promises nothing", []),
         ("mapie", "the per-cue rule promises nothing per request", []),
-        (
-            "budget",
-            "the rule 'budget' promises tokens, not risk",
-            ["--budget", "300", "--longest", "5000"],
-        ),
     ):
         assert run("calibrate", *argv, "--alpha", "0.1", "--rule", name, *options) == 0
         capsys.readouterr()
         assert run("evaluate", tmp_path / "a", "--scores", files / "test.jsonl") == 0
         assert f"BROKEN, {reason}" in capsys.readouterr().out
+
+
+def test_a_budget_is_judged_by_its_tokens(files: Path, tmp_path: Path, capsys: Capture) -> None:
+    argv = ["--scores", files / "cal.jsonl", "--loss", "wrong", "--out", tmp_path / "a"]
+    same, longer = files / "test.jsonl", long_traces(files, tmp_path)
+    for traces, verdict in (
+        (same, "the budget of 300 exceeded, but within the noise"),
+        (files / "cal.jsonl", "thinking tokens a trace: the budget of 300 kept."),
+        (longer, "the budget of 300 BROKEN, these traces are not like those"),
+    ):
+        options = ["--rule", "budget", "--budget", "300", "--longest", "5000"]
+        assert run("calibrate", *argv, *options) == 0
+        capsys.readouterr()
+        assert run("evaluate", tmp_path / "a", "--scores", traces, "--include-used") == 0
+        shown = capsys.readouterr().out
+        assert verdict in shown
+        assert "about which the rule 'budget' promises nothing" in shown
+
+
+def long_traces(files: Path, tmp_path: Path) -> Path:
+    """The test traces as if every token were three."""
+    lines = []
+    for line in (files / "test.jsonl").read_text().splitlines():
+        trace = json.loads(line)
+        trace["tokens"] *= 3
+        for cue in trace["cues"]:
+            cue["position"] *= 3
+        lines.append(json.dumps(trace))
+    (tmp_path / "long.jsonl").write_text("\n".join(lines))
+    return tmp_path / "long.jsonl"
 
 
 # Compare.
