@@ -8,7 +8,8 @@ its seconds and how far its resident memory rose above what it held once its lib
 - ``simulate``: draw and write, batch by batch.
 - ``stream``: read in batches and calibrate (``calibration.streaming``); one batch is in memory.
 - ``calibrate``: read into columns and calibrate, as ``stopper calibrate --scores`` does.
-- ``evaluate``: read into columns and replay every rule, as ``stopper evaluate --scores`` does.
+- ``evaluate``: calibrate on batches, then read into columns and replay every rule, as
+  ``stopper evaluate --scores`` does with an artifact of as many traces.
 
 Prints JSON. The exit code is 1 where a step's memory rose by more than the limit, or where
 ``stream`` and ``calibrate`` do not agree bit for bit. Needs Linux (``/proc``).
@@ -60,8 +61,8 @@ def work(step: str, file: Path, traces: int, cues: float) -> dict[str, Any]:
         return summary(calibrate_batches(read_tables(file), LOSS, ALPHA))
     if step == "calibrate":
         return summary(calibrate(load_scores(file), LOSS, ALPHA))
-    # A rule from the first traces, so that the figures are of the evaluation alone.
-    found = calibrate(next(read_tables(file)), LOSS, ALPHA)
+    # Of all traces, as an artifact of so many keeps it; the per-cue baselines use every cue of it.
+    found = calibrate_batches(read_tables(file), LOSS, ALPHA)
     rule = Rule("ltt", LOSS, 0.9, found.worst_scores, found.good_scores, found.bad_scores)
     report = Evaluator(load_scores(file), rule).at(ALPHA)
     return {"bad_stop_share": report.stopped.bad_stop_share, "cues": report.n_cues}

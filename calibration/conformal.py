@@ -92,7 +92,7 @@ class MapiePerCue:
         n = len(good) + len(bad)
         check_alpha(delta)
         scores = np.concatenate([good, bad])[:, np.newaxis]
-        right = np.repeat(np.array([1, 0]), [len(good), len(bad)])
+        right = np.repeat(np.array([1, 0], dtype=np.int8), [len(good), len(bad)])
         classifier = SplitConformalClassifier(
             estimator=_score_classifier(), confidence_level=1 - delta, prefit=True
         )

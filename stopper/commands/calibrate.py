@@ -49,7 +49,9 @@ def calibrate(
     ] = None,
     scores: Annotated[
         Path | None,
-        typer.Option(help="Your own scores, a JSON Lines file, one trace a line.", metavar="FILE"),
+        typer.Option(
+            help="Your own scores: JSON Lines, or Parquet (or a folder).", metavar="FILE"
+        ),
     ] = None,
     traces: Annotated[
         Path | None,

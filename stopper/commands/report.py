@@ -15,7 +15,9 @@ def report(
     ],
     scores: Annotated[
         Path | None,
-        typer.Option(help="Your own scores, a JSON Lines file, one trace a line.", metavar="FILE"),
+        typer.Option(
+            help="Your own scores: JSON Lines, or Parquet (or a folder).", metavar="FILE"
+        ),
     ] = None,
     traces: Annotated[
         Path | None,
