@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln, digamma, expit, logsumexp, xlog1py, xlogy
 
-from calibration.rules.base import FittedRule, Guarantee, Numbers, ScoredRule, Terms
+from calibration.rules.base import FittedRule, Guarantee, Numbers, Terms
+from calibration.rules.scored import ScoredRule
 from calibration.table import CueTable
 from probes.errors import InputError
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from calibration.evaluate import first_cues
 from calibration.losses import bad_cues
 from calibration.risk import promise, require_units, threshold
-from calibration.rules.base import FittedRule, Guarantee, Numbers, Rule, Terms, by_unit, cue_numbers
+from calibration.rules.base import FittedRule, Guarantee, Numbers, Rule, Terms
+from calibration.rules.scored import by_unit, cue_numbers
 from calibration.table import CueTable
 from probes.errors import InputError
 

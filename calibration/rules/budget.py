@@ -10,15 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.losses import get_loss
-from calibration.rules.base import (
-    FittedRule,
-    Guarantee,
-    ScoredRule,
-    Terms,
-    check_option,
-    one_each,
-    trace_scores,
-)
+from calibration.rules.base import FittedRule, Guarantee, Terms, check_option
+from calibration.rules.scored import ScoredRule, one_each, trace_scores
 from calibration.rules.sequential import running_records
 from calibration.table import CueTable
 from probes.errors import InputError

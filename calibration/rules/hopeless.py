@@ -11,16 +11,8 @@ from numpy.typing import NDArray
 
 from calibration.evaluate import first_cues
 from calibration.risk import promise
-from calibration.rules.base import (
-    FittedRule,
-    Guarantee,
-    Numbers,
-    Rule,
-    Terms,
-    check_option,
-    number,
-    trace_threshold,
-)
+from calibration.rules.base import FittedRule, Guarantee, Numbers, Rule, Terms, check_option, number
+from calibration.rules.scored import trace_threshold
 from calibration.table import CueTable
 
 

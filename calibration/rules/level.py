@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from calibration.rules.base import TraceRule
+from calibration.rules.scored import TraceRule
 
 
 @dataclass(frozen=True)

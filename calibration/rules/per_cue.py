@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from calibration.conformal import MapiePerCue, lynx_threshold
 from calibration.losses import bad_cues, get_loss
-from calibration.rules.base import FittedRule, Guarantee, ScoredRule, Terms
+from calibration.rules.base import FittedRule, Guarantee, Terms
+from calibration.rules.scored import ScoredRule
 from calibration.table import CueTable
 from probes.errors import UnsupportedError
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.rules.base import TraceRule
+from calibration.rules.scored import TraceRule
 from calibration.table import CueTable
 
 

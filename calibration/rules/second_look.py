@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.evaluate import NEVER
-from calibration.rules.base import Numbers, TraceRule, check_option, cue_numbers, number
+from calibration.rules.base import Numbers, check_option, number
+from calibration.rules.scored import TraceRule, cue_numbers
 from calibration.table import UNKNOWN, CueTable, Looks
 from probes.errors import InputError
 

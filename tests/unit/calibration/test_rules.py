@@ -18,10 +18,10 @@ from calibration.conformal import MapiePerCue
 from calibration.evaluate import NEVER, threshold_stops
 from calibration.losses import bad_cues
 from calibration.rules import RULES, FittedRule, Terms, make_rule, restore, rule_class
-from calibration.rules.base import trace_threshold
 from calibration.rules.beta_mixture import fit_mixture
 from calibration.rules.budget import tokens_by_threshold
 from calibration.rules.per_cue import lowest_passing
+from calibration.rules.scored import trace_threshold
 from calibration.rules.sequential import sequential_scores
 from calibration.simulate import SimulatorSettings, simulate
 from calibration.table import CueTable
