@@ -49,9 +49,7 @@ def calibrate(
     ] = None,
     scores: Annotated[
         Path | None,
-        typer.Option(
-            help="Your own scores: JSON Lines, or Parquet (or a folder).", metavar="FILE"
-        ),
+        typer.Option(help="Your own scores: JSON Lines, or Parquet (or a folder).", metavar="FILE"),
     ] = None,
     traces: Annotated[
         Path | None,

@@ -12,9 +12,7 @@ def evaluate(
     artifact: Annotated[Path, typer.Argument(help="Calibrated artifact folder.")],
     scores: Annotated[
         Path | None,
-        typer.Option(
-            help="Your own scores: JSON Lines, or Parquet (or a folder).", metavar="FILE"
-        ),
+        typer.Option(help="Your own scores: JSON Lines, or Parquet (or a folder).", metavar="FILE"),
     ] = None,
     traces: Annotated[
         Path | None,

@@ -15,9 +15,7 @@ def report(
     ],
     scores: Annotated[
         Path | None,
-        typer.Option(
-            help="Your own scores: JSON Lines, or Parquet (or a folder).", metavar="FILE"
-        ),
+        typer.Option(help="Your own scores: JSON Lines, or Parquet (or a folder).", metavar="FILE"),
     ] = None,
     traces: Annotated[
         Path | None,
