@@ -8,6 +8,16 @@ from typing import Annotated
 
 import typer
 
+from stopper.commands._options import (
+    Alpha,
+    Confidence,
+    DropLeaked,
+    LossName,
+    Rollouts,
+    RolloutsOption,
+    Scores,
+    Traces,
+)
 from stopper.commands._rules import (
     BonferroniCues,
     Budget,
@@ -20,14 +30,6 @@ from stopper.commands._rules import (
 )
 
 
-class LossName(StrEnum):
-    """Losses of a stop."""
-
-    disagree = "disagree"
-    wrong = "wrong"
-    harm = "harm"
-
-
 class Method(StrEnum):
     """Methods of calibration."""
 
@@ -36,25 +38,12 @@ class Method(StrEnum):
     lynx = "lynx"
 
 
-class Rollouts(StrEnum):
-    """Ways to count several traces of one group."""
-
-    one = "one"
-    worst = "worst"
-
-
 def calibrate(
     artifact: Annotated[
         Path | None, typer.Argument(help="Artifact of `stopper train`; none with --scores.")
     ] = None,
-    scores: Annotated[
-        Path | None,
-        typer.Option(help="Your own scores: JSON Lines, or Parquet (or a folder).", metavar="FILE"),
-    ] = None,
-    traces: Annotated[
-        Path | None,
-        typer.Option(help="Trace store of `stopper collect`; used groups are set aside."),
-    ] = None,
+    scores: Scores = None,
+    traces: Traces = None,
     loss: Annotated[
         LossName,
         typer.Option(
@@ -62,12 +51,8 @@ def calibrate(
             "answer; harm: wrong answer where the full trace is right."
         ),
     ] = LossName.disagree,
-    alpha: Annotated[
-        float, typer.Option(help="Share of requests that may be stopped badly, in (0, 1).")
-    ] = 0.05,
-    confidence: Annotated[
-        float, typer.Option(help="Of the promise over the calibration draw (ltt only).")
-    ] = 0.9,
+    alpha: Alpha = 0.05,
+    confidence: Confidence = 0.9,
     method: Annotated[
         Method,
         typer.Option(
@@ -89,10 +74,7 @@ def calibrate(
     longest: Longest = None,
     look_delta: LookDelta = None,
     look_signal: LookSignal = None,
-    rollouts: Annotated[
-        Rollouts,
-        typer.Option(help="Several traces of a group count once: one drawn, or the worst."),
-    ] = Rollouts.one,
+    rollouts: RolloutsOption = Rollouts.one,
     out: Annotated[
         Path | None,
         typer.Option(help="Artifact folder to write. Default: ARTIFACT itself."),
@@ -103,13 +85,7 @@ def calibrate(
     allow_one_class: Annotated[
         bool, typer.Option("--allow-one-class", help="Accept cues that are all good or all bad.")
     ] = False,
-    drop_leaked: Annotated[
-        bool,
-        typer.Option(
-            "--drop-leaked",
-            help="Leave out groups whose prompt the artifact used under another group's name.",
-        ),
-    ] = False,
+    drop_leaked: DropLeaked = False,
 ) -> None:
     """Find the threshold that keeps alpha, and write it into an artifact with its promise.
 

@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stopper.commands._options import (
+    Alpha,
+    Confidence,
+    DropLeaked,
+    FiguresFile,
+    LossName,
+    Rollouts,
+    RolloutsOption,
+)
 from stopper.commands._rules import (
     BonferroniCues,
     Budget,
@@ -17,7 +26,6 @@ from stopper.commands._rules import (
     LookSignal,
     options_by_rule,
 )
-from stopper.commands.calibrate import LossName, Rollouts
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,19 +53,12 @@ def compare(
         Path | None, typer.Option(help="Your own scores to replay them on.", metavar="FILE")
     ] = None,
     loss: Annotated[LossName, typer.Option(help="What a bad stop is.")] = LossName.disagree,
-    alpha: Annotated[
-        float, typer.Option(help="Share of requests that may be stopped badly, in (0, 1).")
-    ] = 0.05,
+    alpha: Alpha = 0.05,
     method: Annotated[
         str, typer.Option(help="ltt: holds with the confidence. crc: holds on average.")
     ] = "ltt",
-    confidence: Annotated[
-        float, typer.Option(help="Of the promise over the calibration draw (ltt).")
-    ] = 0.9,
-    rollouts: Annotated[
-        Rollouts,
-        typer.Option(help="Several traces of a group count once: one drawn, or the worst."),
-    ] = Rollouts.one,
+    confidence: Confidence = 0.9,
+    rollouts: RolloutsOption = Rollouts.one,
     rule: Annotated[
         list[str] | None,
         typer.Option(help="Only these rules; repeatable. Default: all.", metavar="NAME"),
@@ -76,16 +77,8 @@ def compare(
             help="Replay on the artifacts' select split instead of the test traces, to choose.",
         ),
     ] = False,
-    drop_leaked: Annotated[
-        bool,
-        typer.Option(
-            "--drop-leaked",
-            help="Leave out groups whose prompt an artifact used under another group's name.",
-        ),
-    ] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures as JSON.", metavar="FILE")
-    ] = None,
+    drop_leaked: DropLeaked = False,
+    json_file: FiguresFile = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the comparison as PNG.", metavar="FILE")
     ] = None,

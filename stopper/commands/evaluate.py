@@ -7,24 +7,18 @@ from typing import Annotated
 
 import typer
 
+from stopper.commands._options import DropLeaked, FiguresFile, Scores, Traces
+
 
 def evaluate(
     artifact: Annotated[Path, typer.Argument(help="Calibrated artifact folder.")],
-    scores: Annotated[
-        Path | None,
-        typer.Option(help="Your own scores: JSON Lines, or Parquet (or a folder).", metavar="FILE"),
-    ] = None,
-    traces: Annotated[
-        Path | None,
-        typer.Option(help="Trace store of `stopper collect`; used groups are set aside."),
-    ] = None,
+    scores: Scores = None,
+    traces: Traces = None,
     alpha: Annotated[
         list[float] | None,
         typer.Option(help="Share that may be stopped badly; repeatable. Default: as calibrated."),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures as JSON.", metavar="FILE")
-    ] = None,
+    json_file: FiguresFile = None,
     plot: Annotated[
         Path | None,
         typer.Option(help="Draw tokens, accuracy and risk over alpha as PNG.", metavar="FILE"),
@@ -36,13 +30,7 @@ def evaluate(
             help="Evaluate also on groups that made the artifact (too good to be true).",
         ),
     ] = False,
-    drop_leaked: Annotated[
-        bool,
-        typer.Option(
-            "--drop-leaked",
-            help="Leave out groups whose prompt the artifact used under another group's name.",
-        ),
-    ] = False,
+    drop_leaked: DropLeaked = False,
 ) -> None:
     """Replay the rules on traces that nothing was fitted to: tokens, accuracy, bad stops.
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stopper.commands._options import FiguresFile
+
 
 def relabel(
     store: Annotated[Path, typer.Argument(help="Trace store of `stopper collect`.")],
@@ -21,9 +23,7 @@ def relabel(
             help="Folder of tokenizer.json. Default: the store's model.", metavar="FOLDER"
         ),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures as JSON.", metavar="FILE")
-    ] = None,
+    json_file: FiguresFile = None,
 ) -> None:
     """Take answers out of stored outputs and compare them in another way; needs no GPU.
 

@@ -7,20 +7,16 @@ from typing import Annotated
 
 import typer
 
+from stopper.commands._options import DropLeaked, Scores, Traces
+
 
 def report(
     artifact: Annotated[Path, typer.Argument(help="Calibrated artifact folder.")],
     out: Annotated[
         Path, typer.Option(help="Folder for report.html and the plots.", metavar="FOLDER")
     ],
-    scores: Annotated[
-        Path | None,
-        typer.Option(help="Your own scores: JSON Lines, or Parquet (or a folder).", metavar="FILE"),
-    ] = None,
-    traces: Annotated[
-        Path | None,
-        typer.Option(help="Trace store of `stopper collect`; used groups are set aside."),
-    ] = None,
+    scores: Scores = None,
+    traces: Traces = None,
     alpha: Annotated[
         list[float] | None,
         typer.Option(
@@ -36,12 +32,7 @@ def report(
         Path | None,
         typer.Option(help="Baselines to show: what they wrote.", metavar="FILE"),
     ] = None,
-    drop_leaked: Annotated[
-        bool,
-        typer.Option(
-            "--drop-leaked", help="Leave out groups whose prompts made the artifact by other names."
-        ),
-    ] = False,
+    drop_leaked: DropLeaked = False,
 ) -> None:
     """Write one self-contained page for people, and its plots as PNG files.
 
