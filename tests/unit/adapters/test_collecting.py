@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import makers
 import numpy as np
 import pytest
 from engine_simulator import END, THINK, ids, tokenizer
 from makers import HIDDEN, closing
 
 from adapters.vllm.collect import Markers, encode, parse_layers
+from adapters.vllm.commands import _tell_of_answers
 from adapters.vllm.generation import Forced, Generated, SeenCue, outer_id, thinking_tokens
 from adapters.vllm.labelling import answer_of, record
 from adapters.vllm.prompts import Prompt
@@ -138,3 +141,17 @@ def test_a_trace_without_cues_keeps_the_width() -> None:
 def test_every_cue_needs_its_answer() -> None:
     with pytest.raises(ValueError, match="zip"):
         label(generated([*ids("hmm"), END], 1), [])
+
+
+def test_outputs_without_an_answer_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of their cues count as disagreeing, which nobody should learn from the threshold."""
+    makers.store(tmp_path / "some", [makers.record("a"), makers.record("b", answer=None)])
+    makers.store(tmp_path / "none", [makers.record("a")])
+    _tell_of_answers(tmp_path / "none", "auto")
+    assert capsys.readouterr().err == ""
+    _tell_of_answers(tmp_path / "some", "number")
+    told = capsys.readouterr().err
+    assert told.startswith("1 of 2 outputs hold no answer that the comparer 'number' finds")
+    assert "stopper relabel" in told
