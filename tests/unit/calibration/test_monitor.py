@@ -228,6 +228,16 @@ def test_one_altered_byte_is_noticed(
         assert kept == STATE  # white space, or another spelling of the same
 
 
+def test_a_figure_altered_to_infinity_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "altered.json"
+    write_state(path, STATE)
+    text = path.read_text()
+    assert text.count('"delta":0.01') == 1 or text.count('"delta": 0.01') == 1
+    path.write_text(text.replace("0.01", "1e999", 1))
+    with pytest.raises(InputError, match="wrong digest"):
+        read_state(path)
+
+
 @settings(deadline=None)
 @given(st.integers(0, 10**9))
 def test_a_cut_off_state_is_refused_with_the_remedy(
