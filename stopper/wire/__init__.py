@@ -1,0 +1,33 @@
+"""What travels between an engine, the sidecar and its clients: plain typed records, no framework.
+
+JSON and MessagePack carry the same fields; in JSON bytes are base64 (RFC 4648, padded).
+"""
+
+from stopper.wire.events import (
+    MAX_BATCH,
+    MAX_POSITION,
+    MAX_REQUEST_ID,
+    Decision,
+    DecisionBatch,
+    DecisionEvent,
+    Decisions,
+    HiddenState,
+    Reason,
+)
+from stopper.wire.problem import Problem
+from stopper.wire.report import Outcome, Report
+
+__all__ = [
+    "MAX_BATCH",
+    "MAX_POSITION",
+    "MAX_REQUEST_ID",
+    "Decision",
+    "DecisionBatch",
+    "DecisionEvent",
+    "Decisions",
+    "HiddenState",
+    "Outcome",
+    "Problem",
+    "Reason",
+    "Report",
+]
