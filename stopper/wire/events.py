@@ -22,7 +22,6 @@ Reason = Literal[
     "too_few_calibration_traces",
     "margin_above_schedule",
     "margin_below_schedule",
-    "already_stopped",
     "audit",
     "kill_switch",
     "alarm",
@@ -32,8 +31,7 @@ Reason = Literal[
 ]
 """Why a decision is what it is; a closed set, fit for a metric's label.
 
-already_stopped: an earlier cue of the trace was a stop. audit: the trace is audited; it would have
-stopped here, or had already. kill_switch, alarm: an operator or the drift alarm has ended all
+audit: the trace is audited; it would have stopped here. kill_switch, alarm: an operator or the drift alarm has ended all
 stopping. artifact_changed: the trace began under an artifact that is gone. store_unavailable: the
 trace's state cannot be read, so that nothing can be decided (fail open). refused: see `problem`.
 """

@@ -1,0 +1,55 @@
+"""The sidecar's application: every part attaches itself to it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from fastapi import FastAPI
+
+from stopper import __version__
+from stopper.service import problems
+from stopper.service.runtime import Runtime
+from stopper.service.settings import ServeSettings
+
+Part = Callable[[FastAPI, Runtime], None]
+
+PARTS: tuple[Part, ...] = ()
+"""Each adds its routes, its middleware and what runs beside them; the first is outermost."""
+
+
+def create_app(settings: ServeSettings | None = None, runtime: Runtime | None = None) -> FastAPI:
+    """Build the application.
+
+    Parameters
+    ----------
+    settings
+        None reads variables and defaults.
+    runtime
+        To share a store or a catalog; None makes one from `settings`.
+
+    Raises
+    ------
+    StopperError
+        If the settings, an artifact or a key file is wrong.
+
+    """
+    if runtime is None:
+        runtime = Runtime.from_settings(ServeSettings.read() if settings is None else settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with runtime.running():
+            yield
+
+    app = FastAPI(
+        title="stopper",
+        version=__version__,
+        summary="Ends the thinking of reasoning models at the right moment.",
+        lifespan=lifespan,
+    )
+    app.state.runtime = runtime
+    problems.install(app)
+    for part in PARTS:
+        part(app, runtime)
+    return app

@@ -1,0 +1,80 @@
+"""What all parts of the sidecar share, in one process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+
+from stopper.service.auth import KeyRing
+from stopper.service.catalog import Catalog
+from stopper.service.control import Board
+from stopper.service.metrics import Metrics
+from stopper.service.settings import ServeSettings
+from stopper.service.store import MemoryStore, Store
+
+Lifespan = Callable[[], AbstractAsyncContextManager[object]]
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Settings and shared objects; parts add what runs beside the requests by `while_running`.
+
+    Attributes
+    ----------
+    draining
+        Set on the way out: `/readyz` says so, and no new work is begun.
+    unready
+        Reasons why this replica is not ready, by part; empty where it is.
+
+    """
+
+    settings: ServeSettings
+    store: Store
+    catalog: Catalog
+    board: Board
+    metrics: Metrics
+    keys: KeyRing
+    draining: bool = False
+    unready: dict[str, str] = field(default_factory=dict)
+    _lifespans: list[Lifespan] = field(default_factory=list)
+
+    @classmethod
+    def from_settings(cls, settings: ServeSettings, store: Store | None = None) -> Runtime:
+        """Load artifacts, keys and store.
+
+        Raises
+        ------
+        StopperError
+            Whatever is wrong with them, with the remedy.
+
+        """
+        held = make_store(settings) if store is None else store
+        return cls(
+            settings,
+            held,
+            Catalog(settings.artifacts, settings.alpha, settings.artifact_root),
+            Board(held),
+            Metrics(),
+            KeyRing(),
+        )
+
+    def while_running(self, lifespan: Lifespan) -> None:
+        """Enter `lifespan()` when the sidecar starts and leave it when it ends, in order."""
+        self._lifespans.append(lifespan)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run everything that runs beside the requests."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.store.close)
+            await stack.enter_async_context(self.board.refreshing())
+            for lifespan in self._lifespans:
+                await stack.enter_async_context(lifespan())
+            yield
+
+
+def make_store(settings: ServeSettings) -> Store:
+    """Return the store that the settings ask for."""
+    return MemoryStore(settings.trace_ttl_s, settings.most_traces)

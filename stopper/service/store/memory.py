@@ -1,0 +1,193 @@
+"""The store of one process: gone with it."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stopper.service.store.base import Advanced, Change, Outcome, Step
+
+MOST_STEPS = 1024
+"""Answers remembered per trace; a repeat of an older one counts as out of order."""
+
+_INF = float("inf")
+_f32 = np.float32
+
+
+@dataclass(slots=True)
+class _Trace:
+    artifact: str
+    alpha: float | None
+    audit: bool
+    last: int = -1
+    low: float = _INF
+    mark: int | None = None
+    touched: float = 0.0
+    answers: dict[int, Advanced] = field(default_factory=dict)
+
+
+class MemoryStore:
+    """A `Store` in memory.
+
+    Not for several processes: each would have its own. Within one event loop every method runs
+    without a pause, which makes it atomic.
+
+    Parameters
+    ----------
+    ttl_s
+        A trace that is not heard of for so long, in seconds, is forgotten.
+    most_traces
+        Beyond it the one that was quiet for longest is forgotten.
+
+    """
+
+    def __init__(self, ttl_s: float = 3600.0, most_traces: int = 100_000) -> None:
+        self._ttl = ttl_s
+        self._most = most_traces
+        self._traces: OrderedDict[str, _Trace] = OrderedDict()
+        self._values: dict[str, bytes] = {}
+        self._feeds: dict[str, deque[bytes]] = {}
+        self._counts: dict[str, float] = {}
+
+    async def advance(self, steps: Sequence[Step]) -> list[Advanced]:
+        """See `Store`."""
+        now = time.monotonic()
+        self._expire(now)
+        return [self._advance(step, now) for step in steps]
+
+    def _advance(self, step: Step, now: float) -> Advanced:
+        trace = self._traces.get(step.request_id)
+        if trace is None:
+            trace = _Trace(step.artifact, step.alpha, step.audit)
+            self._traces[step.request_id] = trace
+            if len(self._traces) > self._most:
+                self._traces.popitem(last=False)
+        else:
+            self._traces.move_to_end(step.request_id)
+        trace.touched = now
+        known = trace.answers.get(step.position)
+        if known is not None:
+            return known
+        if step.artifact != trace.artifact:
+            return _refused("artifact_changed", trace)
+        if step.alpha != trace.alpha:
+            return _refused("alpha_changed", trace)
+        if step.position <= trace.last:
+            return _refused("out_of_order", trace)
+        answer = _take(trace, step)
+        trace.answers[step.position] = Advanced("repeated", *_rest(answer))
+        if len(trace.answers) > MOST_STEPS:
+            del trace.answers[next(iter(trace.answers))]
+        return answer
+
+    def _expire(self, now: float) -> None:
+        while self._traces:
+            oldest = next(iter(self._traces.values()))
+            if now - oldest.touched <= self._ttl:
+                return
+            self._traces.popitem(last=False)
+
+    async def forget(self, request_id: str) -> None:
+        """See `Store`."""
+        self._traces.pop(request_id, None)
+
+    async def get(self, key: str) -> bytes | None:
+        """See `Store`."""
+        return self._values.get(key)
+
+    async def update(self, key: str, change: Change) -> bytes | None:
+        """See `Store`."""
+        found = change(self._values.get(key))
+        if found is None:
+            self._values.pop(key, None)
+        else:
+            self._values[key] = found
+        return found
+
+    async def push(self, feed: str, item: bytes, keep: int) -> None:
+        """See `Store`."""
+        items = self._feeds.setdefault(feed, deque())
+        items.append(item)
+        while len(items) > keep:
+            items.popleft()
+
+    async def recent(self, feed: str, limit: int) -> list[bytes]:
+        """See `Store`."""
+        items = list(self._feeds.get(feed, ()))
+        return items[-limit:] if limit > 0 else []
+
+    async def count(self, amounts: Mapping[str, float]) -> None:
+        """See `Store`."""
+        for name, amount in amounts.items():
+            self._counts[name] = self._counts.get(name, 0.0) + amount
+
+    async def counts(self) -> dict[str, float]:
+        """See `Store`."""
+        return dict(self._counts)
+
+    async def ping(self) -> None:
+        """See `Store`."""
+
+    async def close(self) -> None:
+        """See `Store`."""
+
+
+def _take(trace: _Trace, step: Step) -> Advanced:
+    trace.last = step.position
+    level = step.level
+    score = float("nan")
+    if -_INF < level < _INF:
+        if step.weight == 0.0:
+            score = level
+        else:
+            trace.low = min(trace.low, level)
+            # One rounding an operation, as in `probes.shaping`.
+            rise = _f32(level) - _f32(trace.low)
+            score = float(_f32(level) + rise * _f32(step.weight))
+    passes = -_INF < score < _INF and step.threshold < _INF and score > step.threshold
+    if passes and trace.mark is None:
+        trace.mark = step.position
+    return Advanced(
+        "new",
+        score,
+        step.threshold,
+        trace.alpha,
+        trace.artifact,
+        trace.audit,
+        passes,
+        trace.mark is not None,
+        trace.mark,
+    )
+
+
+def _rest(
+    answer: Advanced,
+) -> tuple[float, float, float | None, str, bool, bool, bool, int | None]:
+    return (
+        answer.score,
+        answer.threshold,
+        answer.alpha,
+        answer.artifact,
+        answer.audit,
+        answer.passes,
+        answer.marked,
+        answer.position_marked,
+    )
+
+
+def _refused(outcome: Outcome, trace: _Trace) -> Advanced:
+    return Advanced(
+        outcome,
+        float("nan"),
+        float("nan"),
+        trace.alpha,
+        trace.artifact,
+        trace.audit,
+        False,
+        trace.mark is not None,
+        trace.mark,
+    )
