@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from adapters.vllm.stop_thinking import Asked, judge
 from probes.network import Probe
 from stopper.cues import NEUTRAL_CLASS, CueAutomaton
 
@@ -41,6 +42,7 @@ class _Known:
 
     floor: float = math.inf
     stop: ScoredCue | None = None
+    asked: bool = False
 
 
 _NOTHING = _Known()
@@ -51,7 +53,9 @@ class TrackedRequest:
     """One request under watch.
 
     `threshold` is float32; +inf watches without ever stopping. `forces` tells whether a stop is
-    carried out (mode stop) or only marked (audit, collection).
+    carried out (mode stop) or only marked (audit, collection). `ends` is set by
+    `HostTracker.stop_thinking` and never taken back. `last` is the position of the newest row;
+    `certain` that of the newest that no rejected draft can take back.
     """
 
     request_id: str
@@ -62,12 +66,27 @@ class TrackedRequest:
     known: list[_Known] = field(default_factory=lambda: [_NOTHING] * RING)
     cues: list[ScoredCue] = field(default_factory=list)
     last: int = -1
+    certain: int = -1
+    ends: bool = False
     failure: str | None = None
+
+    def __post_init__(self) -> None:
+        self.certain = self.prompt_len - 2  # where `HostTracker.start` leaves the prompt's state
 
     @property
     def stop(self) -> ScoredCue | None:
-        """The cue at which the trace was, or in an audit would have been, stopped."""
+        """Where the trace was, or in an audit would have been, stopped."""
         return self.known[self.last & _MASK].stop if self.last >= 0 else None
+
+    @property
+    def asked(self) -> bool:
+        """Whether that stop was asked for; its score is NaN then."""
+        return self.known[self.last & _MASK].asked if self.last >= 0 else False
+
+    @property
+    def top_score(self) -> float:
+        """The highest finite score so far; NaN without one."""
+        return max((c.score for c in self.cues if math.isfinite(c.score)), default=math.nan)
 
 
 class HostTracker:
@@ -115,6 +134,22 @@ class HostTracker:
         """Set the automaton by the prompt, whose last token the engine feeds first."""
         request.states[(request.prompt_len - 2) & _MASK] = self._prompt_state(prompt_ids)
 
+    def stop_thinking(self, request: TrackedRequest) -> Asked:
+        """See `Watch`."""
+        if request.failure is not None:
+            return Asked("not_watched", request.failure)
+        at = request.certain
+        known = request.known[at & _MASK]
+        forced = known.stop is not None and (request.forces or known.asked)
+        found = judge(
+            asked=request.ends,
+            inside=self._inside[request.states[at & _MASK]],
+            since_stop=at - known.stop.position if known.stop is not None and forced else None,
+            closing=len(self._force),
+        )
+        request.ends = request.ends or found.outcome == "stopping"
+        return found
+
     def step(
         self,
         rows: Iterable[tuple[int, TrackedRequest, int, int]],
@@ -139,9 +174,12 @@ class HostTracker:
 
         """
         forced: list[tuple[int, int]] = []
+        before: TrackedRequest | None = None
         for row, request, token, position in rows:
             if request.failure is not None:
                 continue
+            if request is not before:  # what follows of this request in this step are drafts
+                request.certain, before = position, request
             try:
                 state = request.states[(position - 1) & _MASK]
                 produced = position - request.prompt_len + 1
@@ -157,11 +195,15 @@ class HostTracker:
                 if self._interval and not label and self._inside[state] and produced > 0:
                     label = 0 if produced % self._interval else self._interval_label
                 # A marked audit thinks on, and its later cues are part of the profile.
-                if label and (known.stop is None or not request.forces):
-                    known = self._look(request, known, position, label, hidden(row))
+                if known.stop is None or not (request.forces or known.asked):
+                    if request.ends and self._inside[state]:  # asked: no look, and no mark stays
+                        stop = ScoredCue(position, 0, math.nan, math.nan)
+                        known = _Known(known.floor, stop, asked=True)
+                    elif label:
+                        known = self._look(request, known, position, label, hidden(row))
                 request.known[position & _MASK] = known
                 request.last = position
-                if known.stop is not None and request.forces:
+                if known.stop is not None and (request.forces or known.asked):
                     offset = position - known.stop.position
                     if offset < len(self._force):
                         forced.append((row, self._force[offset]))

@@ -14,19 +14,26 @@ import torch
 from adapters.vllm.device_tracker import DeviceTracker
 from adapters.vllm.host_tracker import HostTracker, ScoredCue, TrackedRequest
 from adapters.vllm.rows import StepRows
+from adapters.vllm.stop_thinking import Asked
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one trace; positions are absolute. `seen` is filled on the host only."""
+    """What became of one trace; positions are absolute. `seen` is filled on the host only.
+
+    `asked` tells that the stop was asked for and no score led to it: `stop_score` is NaN then.
+    `top_score` is the highest finite score of the trace, NaN without one.
+    """
 
     request_id: str
     cues: int
     non_finite: int
     stop_position: int | None
     stop_score: float
+    asked: bool = False
+    top_score: float = float("nan")
     failure: str | None = None
     seen: tuple[ScoredCue, ...] = ()
 
@@ -74,6 +81,17 @@ class Watch(Protocol):
 
     def running(self) -> Iterator[Outcome]:
         """Yield what is known so far of requests still running."""
+
+    def outcome(self, request_id: str) -> Outcome | None:
+        """Return what is known so far of one running request; None if it is not under watch."""
+
+    def stop_thinking(self, request_id: str) -> Asked:
+        """Close a request's thinking at its next step, in any mode, as a stop at a cue would.
+
+        Called between steps. From then on the request is stopped at the first token that leaves it
+        inside the thinking, unless the closing was forced already: so a rejected draft, or tokens
+        lost with a preemption, cannot lose it. It is marked only if the answer is "stopping".
+        """
 
     def __len__(self) -> int: ...
 
@@ -161,6 +179,8 @@ class HostWatch:
             non_finite=sum(not np.isfinite(cue.score) for cue in request.cues),
             stop_position=stop.position if stop else None,
             stop_score=stop.score if stop else float("nan"),
+            asked=request.asked,
+            top_score=request.top_score,
             failure=request.failure,
             seen=tuple(request.cues),
         )
@@ -173,6 +193,16 @@ class HostWatch:
     def running(self) -> Iterator[Outcome]:
         """See `Watch`."""
         yield from map(self._outcome, list(self._requests.values()))
+
+    def outcome(self, request_id: str) -> Outcome | None:
+        """See `Watch`."""
+        request = self._requests.get(request_id)
+        return None if request is None else self._outcome(request)
+
+    def stop_thinking(self, request_id: str) -> Asked:
+        """See `Watch`."""
+        request = self._requests.get(request_id)
+        return Asked("unknown") if request is None else self._tracker.stop_thinking(request)
 
 
 class DeviceWatch:
@@ -248,7 +278,9 @@ class DeviceWatch:
             at = torch.as_tensor(starts[batch] + draft, device=tokens.device)
             who = slots[torch.as_tensor(batch, device=tokens.device)]
             hidden = rows.hidden_rows(at)
-            mask, force = self._tracker.step(who, tokens[at], positions[at], hidden)
+            mask, force = self._tracker.step(
+                who, tokens[at], positions[at], hidden, certain=draft == 0
+            )
             parts.append((at, force, mask))
         row, force, mask = (torch.cat(part) for part in zip(*parts, strict=True))
         return Forced(row, force, mask)
@@ -287,13 +319,29 @@ class DeviceWatch:
     def _outcome(self, request_id: str, packed: torch.Tensor) -> Outcome:
         found = self._tracker.unpack(packed)
         return Outcome(
-            request_id, found.cues, found.non_finite, found.stop_position, found.stop_score
+            request_id=request_id,
+            cues=found.cues,
+            non_finite=found.non_finite,
+            stop_position=found.stop_position,
+            stop_score=found.stop_score,
+            asked=found.asked,
+            top_score=found.top_score,
         )
 
     def running(self) -> Iterator[Outcome]:
         """See `Watch`."""
         for request_id, slot in list(self._slots.items()):
             yield self._outcome(request_id, self._tracker.pack(slot).cpu())
+
+    def outcome(self, request_id: str) -> Outcome | None:
+        """See `Watch`."""
+        slot = self._slots.get(request_id)
+        return None if slot is None else self._outcome(request_id, self._tracker.pack(slot).cpu())
+
+    def stop_thinking(self, request_id: str) -> Asked:
+        """See `Watch`."""
+        slot = self._slots.get(request_id)
+        return Asked("unknown") if slot is None else self._tracker.stop_thinking(slot)
 
 
 class PromptState(Protocol):
