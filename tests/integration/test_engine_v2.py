@@ -12,9 +12,14 @@ from runs import ALPHA, GREEDY, NGRAM, SAMPLED, check_decisions, run_engine
 SMALL = {"v2": True, "limit": 10, "alpha": ALPHA, "sampling": {**SAMPLED, "top_p": 1.0}}
 
 CASES = {
-    "async_scheduling": {"keep_async": True, "engine": {"async_scheduling": True}},
-    "chunked_prefill": {
-        "engine": {"enable_chunked_prefill": True, "max_num_batched_tokens": 48},
+    # Together, as on GPUs, where both are the default.
+    "async_scheduling_and_chunked_prefill": {
+        "keep_async": True,
+        "engine": {
+            "async_scheduling": True,
+            "enable_chunked_prefill": True,
+            "max_num_batched_tokens": 48,
+        },
     },
     "preemption": {
         "max_model_len": 384,
@@ -33,7 +38,7 @@ def test_decisions_are_the_offline_rule_s(tmp_path, case, tracker):
     assert run.result["runner"] == "v2"
     counted = check_decisions(run, ALPHA)
     assert counted["stopped"] >= 3
-    if case == "async_scheduling":
+    if case.startswith("async_scheduling"):
         assert run.result["async_scheduling"]
     if case == "preemption":
         assert run.result["metrics"]["vllm:num_preemptions"] > 0
