@@ -11,6 +11,7 @@ from stopper.service.auth import KeyRing
 from stopper.service.catalog import Catalog
 from stopper.service.control import Board
 from stopper.service.metrics import Metrics
+from stopper.service.proxy.finished import FinishedRequests
 from stopper.service.settings import ServeSettings
 from stopper.service.store import MemoryStore, Store
 
@@ -27,6 +28,8 @@ class Runtime:
         Set on the way out: `/readyz` says so, and no new work is begun.
     unready
         Reasons why this replica is not ready, by part; empty where it is.
+    finished
+        Tells of requests that went through the OpenAI-compatible front.
 
     """
 
@@ -38,6 +41,7 @@ class Runtime:
     keys: KeyRing
     draining: bool = False
     unready: dict[str, str] = field(default_factory=dict)
+    finished: FinishedRequests = field(default_factory=FinishedRequests)
     _lifespans: list[Lifespan] = field(default_factory=list)
 
     @classmethod
