@@ -1,0 +1,1 @@
+"""`GET /v1/status`: how the sidecar fares, in one record."""
