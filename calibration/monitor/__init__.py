@@ -10,7 +10,13 @@ from calibration.monitor.audits import Audit, audits_of, read_audits, write_audi
 from calibration.monitor.evidence import METHODS, risk_interval
 from calibration.monitor.monitor import Monitor, Settings
 from calibration.monitor.panels import ProfileWarning
-from calibration.monitor.state import MonitorState, read_state, write_state
+from calibration.monitor.state import (
+    MonitorState,
+    dump_state,
+    load_state,
+    read_state,
+    write_state,
+)
 from calibration.monitor.verdict import Verdict
 
 __all__ = [
@@ -22,6 +28,8 @@ __all__ = [
     "Settings",
     "Verdict",
     "audits_of",
+    "dump_state",
+    "load_state",
     "read_audits",
     "read_state",
     "risk_interval",

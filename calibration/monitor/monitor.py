@@ -10,7 +10,7 @@ from threading import Lock
 from calibration.monitor.audits import Audit
 from calibration.monitor.evidence import evidence, risk_interval
 from calibration.monitor.panels import Panel, PanelState, references, values_of
-from calibration.monitor.requests import Requests
+from calibration.monitor.requests import Requests, Taken
 from calibration.monitor.state import AlarmState, MonitorState, Point, Tally, read_state
 from calibration.monitor.verdict import Verdict
 from calibration.profile import Histogram, Profile
@@ -146,20 +146,20 @@ class Monitor:
         InputError
             When one is of another artifact or loss, or of an alpha that the method cannot judge.
         """
-        batch = list(audits)
         with self._lock:
-            for audit in batch:
-                self._require_own(audit)
-            self._evidence.admit({audit.alpha for audit in batch})
-            for audit in batch:
-                found = self._requests.take(audit)
-                if found == "repeated":
-                    self._repeated += 1
-                elif found == "late":
-                    self._late += 1
-                else:
-                    self._take(audit)
+            self._judge(list(audits))
             return self._verdict()
+
+    def take(self, audits: Iterable[Audit]) -> list[Taken]:
+        """Take audits in as :meth:`update` does; say of each whether it was new, and so counts.
+
+        Raises
+        ------
+        InputError
+            As :meth:`update`.
+        """
+        with self._lock:
+            return self._judge(list(audits))
 
     def verdict(self) -> Verdict:
         """Say how it stands."""
@@ -200,6 +200,22 @@ class Monitor:
                 return []
             kept = self._trail and self._trail[-1].audits == self._audits
             return [*self._trail] if kept else [*self._trail, self._point()]
+
+    def _judge(self, batch: list[Audit]) -> list[Taken]:
+        for audit in batch:
+            self._require_own(audit)
+        self._evidence.admit({audit.alpha for audit in batch})
+        found = []
+        for audit in batch:
+            taken = self._requests.take(audit)
+            found.append(taken)
+            if taken == "repeated":
+                self._repeated += 1
+            elif taken == "late":
+                self._late += 1
+            else:
+                self._take(audit)
+        return found
 
     def _require_own(self, audit: Audit) -> None:
         for name in ("artifact", "loss_name"):

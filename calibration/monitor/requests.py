@@ -14,6 +14,8 @@ from probes.validation import Record
 GENERATION = 50_000
 """Request ids in each of the two generations that are remembered."""
 
+Taken = Literal["new", "repeated", "late"]
+
 Hashes = Annotated[str, StringConstraints(strict=True, pattern=r"^([0-9a-f]{16})*$")]
 
 
@@ -42,7 +44,7 @@ class Requests:
         self._newer_until = state.newer_until
         self._forgotten_until = state.forgotten_until
 
-    def take(self, audit: Audit) -> Literal["new", "repeated", "late"]:
+    def take(self, audit: Audit) -> Taken:
         """Judge one audit, and remember it if it is new."""
         key = hashlib.sha256(audit.request_id.encode()).hexdigest()[:16]
         if key in self._newer or key in self._older:

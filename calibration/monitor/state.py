@@ -90,10 +90,15 @@ def write_state(path: str | Path, state: MonitorState) -> None:
         When the file cannot be written; what was there before stays.
 
     """
+    with replacing(path) as file:
+        file.write(dump_state(state) + b"\n")
+
+
+def dump_state(state: MonitorState) -> bytes:
+    """Give a state as JSON with its digest; equal states give equal bytes."""
     fields = json.loads(state.model_dump_json())
     fields["digest"] = digest(fields)
-    with replacing(path) as file:
-        file.write(json.dumps(fields, allow_nan=False).encode() + b"\n")
+    return json.dumps(fields, allow_nan=False).encode()
 
 
 def read_state(path: str | Path) -> MonitorState:
@@ -113,17 +118,29 @@ def read_state(path: str | Path) -> MonitorState:
         raise InputError(f"{path}: cannot be read: {problem.strerror or problem}.") from None
     if len(data) > MAX_STATE_BYTES:
         raise InputError(f"{path}: larger than {MAX_STATE_BYTES} bytes, so no state. {_REMEDY}.")
+    return load_state(data, str(path))
+
+
+def load_state(data: bytes, source: str) -> MonitorState:
+    """Read what :func:`dump_state` gave.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_state`, naming `source`.
+
+    """
     try:
         fields = read_json(data)
     except ValueError as problem:
-        raise InputError(f"{path}: not JSON, or cut off ({problem}). {_REMEDY}.") from None
+        raise InputError(f"{source}: not JSON, or cut off ({problem}). {_REMEDY}.") from None
     if not isinstance(fields, dict) or type(fields.get("version")) is not int:
-        raise InputError(f"{path}: not the state of a monitor (no version). {_REMEDY}.")
+        raise InputError(f"{source}: not the state of a monitor (no version). {_REMEDY}.")
     if fields["version"] > STATE_VERSION:
         raise InputError(
-            f"{path}: version {fields['version']}, written by a newer stopper. Upgrade with "
+            f"{source}: version {fields['version']}, written by a newer stopper. Upgrade with "
             "`pip install --upgrade stopper`."
         )
     if fields.pop("digest", None) != digest(fields):
-        raise InputError(f"{path}: altered since it was written (wrong digest). {_REMEDY}.")
-    return parse(MonitorState, fields, str(path), f"{_REMEDY}.")
+        raise InputError(f"{source}: altered since it was written (wrong digest). {_REMEDY}.")
+    return parse(MonitorState, fields, source, f"{_REMEDY}.")

@@ -60,18 +60,24 @@ class Verdict:
     tallies: tuple[tuple[float, int, int], ...]
 
     @property
-    def sentence(self) -> str:
-        """Say it in words, and on alarm what to do."""
+    def figures(self) -> str:
+        """Say it in words, without judging."""
         if self.mean_alpha is None:
-            return "no audits yet: nothing can be said."
+            return "no audits yet: nothing can be said"
         low, high = self.interval
-        figures = (
+        return (
             f"{self.bad} of {self.audits} audits would have stopped badly ({self.share:.1%}; risk "
             f"between {low:.1%} and {high:.1%}), alpha {self.mean_alpha:g}"
         )
+
+    @property
+    def sentence(self) -> str:
+        """Say it in words, and on alarm what to do."""
+        if self.mean_alpha is None:
+            return f"{self.figures}."
         if self.alarm:
-            return f"ALARM since audit {self.since} ({self.since_time}): {figures}. {ACTION}."
-        return f"in control: {figures}."
+            return f"ALARM since audit {self.since} ({self.since_time}): {self.figures}. {ACTION}."
+        return f"in control: {self.figures}."
 
     def to_json(self) -> dict[str, Any]:
         """Give plain JSON."""
