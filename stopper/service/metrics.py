@@ -54,6 +54,12 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="mostrecent",
         )
+        self.store_up = Gauge(
+            "stopper_store_up",
+            "1 while the store answers; while it does not, nothing is stopped.",
+            registry=self.registry,
+            multiprocess_mode="livemin",
+        )
         self.alarm = Gauge(
             "stopper_alarm",
             "1 while the drift alarm of an active artifact stands.",

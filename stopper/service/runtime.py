@@ -14,6 +14,7 @@ from stopper.service.metrics import Metrics
 from stopper.service.proxy.finished import FinishedRequests
 from stopper.service.settings import ServeSettings
 from stopper.service.store import MemoryStore, Store
+from stopper.service.store.watch import watching
 
 Lifespan = Callable[[], AbstractAsyncContextManager[object]]
 
@@ -74,11 +75,27 @@ class Runtime:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.store.close)
             await stack.enter_async_context(self.board.refreshing())
+            await stack.enter_async_context(
+                watching(self.store, self.unready, self.metrics.store_up)
+            )
             for lifespan in self._lifespans:
                 await stack.enter_async_context(lifespan())
             yield
 
 
 def make_store(settings: ServeSettings) -> Store:
-    """Return the store that the settings ask for."""
+    """Return the store that the settings ask for.
+
+    Raises
+    ------
+    InputError
+        If the URL of Redis cannot be understood; whether it is there shows later.
+
+    """
+    if settings.redis is not None:
+        from stopper.service.store.redis import RedisStore
+
+        return RedisStore(
+            settings.redis, settings.redis_prefix, settings.trace_ttl_s, settings.redis_timeout_s
+        )
     return MemoryStore(settings.trace_ttl_s, settings.most_traces)

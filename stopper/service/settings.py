@@ -95,6 +95,8 @@ class ServeSettings(BaseSettings):
         Without one the OpenAI-compatible front is off.
     redis
         URL of a Redis server that all replicas share; None keeps everything in this process.
+    redis_prefix, redis_timeout_s
+        Of all its keys; and how long one call may take before it fails open.
     workers
         Processes; more than one needs Redis.
     keys_file
@@ -112,7 +114,8 @@ class ServeSettings(BaseSettings):
     alpha: Share | None = None
     upstreams: Annotated[tuple[Upstream, ...], NoDecode] = ()
     redis: str | None = None
-    redis_prefix: str = "stopper"
+    redis_prefix: Annotated[str, Field(pattern=r"^[\w.:-]+$")] = "stopper"
+    redis_timeout_s: Seconds = 0.25
     trace_ttl_s: Seconds = 3600.0
     most_traces: Annotated[int, Field(ge=1)] = 100_000
     host: str = "127.0.0.1"
