@@ -22,6 +22,7 @@ class EngineFacts:
     runner_type: str = "generate"
     speculative_method: str | None = None
     adaptive_verification: bool = False
+    tensor_parallel: int = 1
     pipeline_parallel: int = 1
     prefill_context_parallel: int = 1
     batch_sharded_sampling: bool = False
@@ -38,6 +39,23 @@ _OWN_AUX_LAYERS = {"eagle3", "dflash", "dspark", "extract_hidden_states"}
 def refusals(facts: EngineFacts, layers: tuple[int, ...]) -> list[str]:
     """Say why this engine cannot run stopper with these probe layers; empty if it can."""
     return list(_refusals(facts, layers))
+
+
+def remote_refusals(facts: EngineFacts) -> list[str]:
+    """Say why this engine cannot leave its decisions to a sidecar; empty if it can."""
+    found = []
+    if facts.speculative_method is not None:
+        found.append(
+            f"remote mode beside speculative decoding ({facts.speculative_method}): a cue may be "
+            "in a draft that is rejected, and what the sidecar was told cannot be taken back; turn "
+            "one of them off"
+        )
+    if facts.tensor_parallel > 1 or facts.pipeline_parallel > 1:
+        found.append(
+            "remote mode with several ranks: an answer reaches each at another step, and they must "
+            "decide alike; set tensor and pipeline parallelism to 1, or leave 'remote' out"
+        )
+    return found
 
 
 def _version(text: str) -> Version:

@@ -90,6 +90,7 @@ def engine_facts(vllm_config: Any, worker_cls: str) -> EngineFacts:
         adaptive_verification=bool(
             speculative and getattr(speculative, "enable_adaptive_verification", False)
         ),
+        tensor_parallel=parallel.tensor_parallel_size,
         pipeline_parallel=parallel.pipeline_parallel_size,
         prefill_context_parallel=parallel.prefill_context_parallel_size,
         batch_sharded_sampling=bool(parallel.enable_batch_sharded_sampling),

@@ -17,7 +17,7 @@ from adapters.vllm.fingerprint import num_layers
 from adapters.vllm.host_tracker import HostTracker
 from adapters.vllm.journal import Journal
 from adapters.vllm.session import Session
-from adapters.vllm.settings import PluginSettings
+from adapters.vllm.settings import PluginSettings, RemoteSettings
 from adapters.vllm.watch import DeviceWatch, HostWatch, Watch
 from probes.network import Probe
 from probes.scorers import require_servable
@@ -52,6 +52,7 @@ class _Plan:
     force_ids: tuple[int, ...]
     answer_prompt: bool
     name: str
+    model: str = ""
 
 
 def install(vllm_config: Any, runner: Any, *, reports: bool) -> Installed:
@@ -77,20 +78,24 @@ def install(vllm_config: Any, runner: Any, *, reports: bool) -> Installed:
     )
     depth = num_layers(vllm_config)
     _expose_layers(runner, [layer for layer in plan.layers if layer < depth])
-    session = Session(
-        _watch(plan, settings, runner.device, vllm_config.scheduler_config.max_num_seqs),
-        policy=plan.policy,
-        alpha=plan.alpha,
-        fixed=settings.threshold,
-        answer_prompt=plan.answer_prompt,
-        labels=plan.automaton.labels,
-        artifact=plan.name,
-        journal=Journal(settings.decisions) if reports else None,
-        keeps=reports and (plan.policy is None or settings.keep_hidden),
-    )
+    fields: dict[str, Any] = {
+        "alpha": plan.alpha,
+        "fixed": settings.threshold,
+        "answer_prompt": plan.answer_prompt,
+        "labels": plan.automaton.labels,
+        "artifact": plan.name,
+        "journal": Journal(settings.decisions) if reports else None,
+        "keeps": reports and (plan.policy is None or settings.keep_hidden),
+    }
+    if settings.remote is not None:
+        session = _remote(plan, settings.remote, runner.device, fields)
+    else:
+        most = vllm_config.scheduler_config.max_num_seqs
+        session = Session(_watch(plan, settings, runner.device, most), policy=plan.policy, **fields)
     logger.info(
-        "stopper: %s, layers %s of %d, %s",
+        "stopper: %s%s, layers %s of %d, %s",
         "collecting cues" if plan.policy is None else f"alpha {plan.alpha}",
+        f", decided by {settings.remote.url}" if settings.remote else "",
         list(plan.layers),
         depth,
         plan.name,
@@ -131,6 +136,7 @@ def _serving(settings: PluginSettings, vllm_config: Any) -> _Plan:
         force_ids=(*_end_ids(vllm_config, closing.end_ids), *closing.answer_prompt_ids),
         answer_prompt=bool(closing.answer_prompt_ids),
         name=(settings.artifact_sha256 or "")[:16] or settings.artifact.name,
+        model=artifact.manifest.model.model if artifact.manifest.model else "",
     )
 
 
@@ -173,6 +179,38 @@ def _expose_layers(runner: Any, inner: list[int]) -> None:
         )
     model.set_aux_hidden_state_layers(tuple(inner))
     runner.use_aux_hidden_state_outputs = True
+
+
+def _remote(
+    plan: _Plan, settings: RemoteSettings, device: torch.device, fields: dict[str, Any]
+) -> Session:
+    from adapters.vllm.remote.connection import Connection
+    from adapters.vllm.remote.sender import Sender
+    from adapters.vllm.remote.session import RemoteSession
+    from adapters.vllm.remote.tracker import RemoteTracker
+    from adapters.vllm.remote.watch import RemoteWatch
+
+    assert plan.probe is not None
+    if device.type != "cpu":
+        logger.warning(
+            "stopper: remote mode reads tokens on the host, so that every step waits for the "
+            "device; decisions in the engine ('remote' left out) never do"
+        )
+    sender = Sender(
+        Connection(settings.url, settings.api_key()),
+        capacity=settings.queue,
+        version=plan.name if settings.same_artifact else None,
+    )
+    tracker = RemoteTracker(
+        plan.automaton,
+        plan.probe,
+        rise_weight=weight_of(plan.probe.spec),
+        force_ids=plan.force_ids,
+        sender=sender,
+        model=settings.model or plan.model,
+        deadline_s=settings.deadline_ms / 1e3,
+    )
+    return RemoteSession(RemoteWatch(tracker), sender, **fields)
 
 
 def _watch(plan: _Plan, settings: PluginSettings, device: torch.device, max_seqs: int) -> Watch:

@@ -87,7 +87,7 @@ def check(vllm_config: Any, settings: PluginSettings, worker_cls: str) -> None:
         One sentence each, with the remedy.
 
     """
-    from adapters.vllm.compatibility import refusals
+    from adapters.vllm.compatibility import refusals, remote_refusals
     from adapters.vllm.fingerprint import engine_facts, model_fingerprint
 
     facts = engine_facts(vllm_config, worker_cls)
@@ -123,6 +123,9 @@ def check(vllm_config: Any, settings: PluginSettings, worker_cls: str) -> None:
         for remark in remarks(artifact.manifest, served):
             logger.warning("%s: %s", settings.artifact, remark)
     reasons = refusals(facts, layers)
+    if settings.remote is not None:
+        settings.remote.api_key()
+        reasons += remote_refusals(facts)
     if reasons:
         raise UnsupportedError("stopper cannot run in this engine: " + "; ".join(reasons))
 

@@ -20,6 +20,60 @@ class CollectSettings(BaseModel):
     cues: CueSpec
 
 
+class RemoteSettings(BaseModel):
+    """Let a sidecar decide (`stopper serve`); the engine finds the cues.
+
+    Attributes
+    ----------
+    url
+        Of the sidecar, such as http://127.0.0.1:8080, without the route's path.
+    deadline_ms
+        From the cue; a decision that comes later is not carried out.
+    api_key_file
+        Text file with a key of scope `decide`; None sends none.
+    model
+        As the sidecar names it; None takes the artifact's.
+    queue
+        Cues that may wait to be sent; more are lost, and counted.
+    same_artifact
+        Whether only decisions by the very artifact that the engine loaded are carried out. False
+        takes any version, such as one calibrated anew while the engine runs.
+
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(pattern=r"^https?://[^/?#@\s]+(/[^?#@\s]*)?$")
+    deadline_ms: int = Field(default=100, ge=1, le=60_000)
+    api_key_file: Path | None = None
+    model: str | None = Field(default=None, min_length=1)
+    queue: int = Field(default=512, ge=1, le=65_536)
+    same_artifact: bool = True
+
+    def api_key(self) -> str | None:
+        """Read the key.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read or holds no key.
+
+        """
+        if self.api_key_file is None:
+            return None
+        try:
+            key = self.api_key_file.read_text(encoding="ascii").strip()
+        except OSError as error:
+            reason = error.strerror or str(error)
+        except UnicodeDecodeError:
+            reason = "is not plain ASCII text"
+        else:
+            if key and key.isprintable() and " " not in key:
+                return key
+            reason = "does not hold one key and nothing else"
+        raise InputError(f"remote.api_key_file: {self.api_key_file}: {reason}")
+
+
 class PluginSettings(BaseModel):
     """The plugin's switch and its dials.
 
@@ -39,6 +93,8 @@ class PluginSettings(BaseModel):
         calibrated stands behind it. Set by `stopper baselines`, to run LYNX's per-cue rule.
     keep_hidden
         Keep the hidden states at cues until they are asked for; for offline comparison.
+    remote
+        Asks a sidecar for the decisions; None decides in the engine.
     collect
         Set by `stopper collect` only; excludes `artifact`.
     artifact_sha256
@@ -54,6 +110,7 @@ class PluginSettings(BaseModel):
     tracker: Literal["auto", "host", "device"] = "auto"
     threshold: float | None = Field(default=None, allow_inf_nan=False)
     keep_hidden: bool = False
+    remote: RemoteSettings | None = None
     collect: CollectSettings | None = None
     artifact_sha256: str | None = None
 
@@ -61,6 +118,12 @@ class PluginSettings(BaseModel):
     def _one_purpose(self) -> Self:
         if (self.artifact is None) == (self.collect is None):
             raise ValueError("give 'artifact', the folder that `stopper calibrate` wrote")
+        if self.remote is not None and self.collect is not None:
+            raise ValueError("remote: nothing is decided while collecting; leave it out")
+        if self.remote is not None and self.tracker == "device":
+            raise ValueError("remote: cues are sent from the host; leave 'tracker' at \"auto\"")
+        if self.remote is not None and self.keep_hidden:
+            raise ValueError("remote: hidden states are sent and not kept; leave 'keep_hidden' out")
         return self
 
     @classmethod

@@ -1,0 +1,1 @@
+"""Remote mode: cues are found in the engine, the decisions come from the sidecar."""
