@@ -138,7 +138,7 @@ class DeviceTracker:
             since_stop=certain - stop if forced and stop != _NEVER else None,
             closing=self._force.shape[0],
         )
-        if found.outcome == "stopping":
+        if found.stays:
             self._ends[slot] = True
         return found
 

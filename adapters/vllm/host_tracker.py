@@ -147,7 +147,7 @@ class HostTracker:
             since_stop=at - known.stop.position if known.stop is not None and forced else None,
             closing=len(self._force),
         )
-        request.ends = request.ends or found.outcome == "stopping"
+        request.ends = request.ends or found.stays
         return found
 
     def step(

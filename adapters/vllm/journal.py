@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any, TextIO
 
+from adapters.vllm.request_ids import Rank, RequestIds
 from stopper.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Journal:
         self._path = path
         self._file: TextIO | None = None
         self._records: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._ids = RequestIds()
         self.decisions: Counter[str] = Counter()
         self.not_applied: Counter[str] = Counter()
         self.fail_open: Counter[str] = Counter()
@@ -56,8 +58,9 @@ class Journal:
             self.not_applied[record["reason"]] += 1
         self._records.pop(record["request_id"], None)  # an id used again counts as newest
         self._records[record["request_id"]] = record
+        self._ids.add(record["request_id"])
         while len(self._records) > KEPT:
-            self._records.popitem(last=False)
+            self._ids.discard(self._records.popitem(last=False)[0])
         if self._file is not None:
             try:
                 self._file.write(json.dumps(finite(record), allow_nan=False) + "\n")
@@ -77,18 +80,13 @@ class Journal:
         """Return the newest records, newest last."""
         return list(self._records.values())[-limit:] if limit > 0 else []
 
-    def find(self, request_id: str) -> dict[str, Any] | None:
-        """Return one request's record.
+    def find(self, request_id: str) -> tuple[Rank, dict[str, Any]] | None:
+        """Return one request's record, by the engine's id or the response's, and how direct it is.
 
-        The server's response id finds it as well: the engine appends a dash and eight characters.
+        Of several choices of a response the first, of the same id used again the newest.
         """
-        found = self._records.get(request_id)
-        if found is not None:
-            return found
-        for key in reversed(self._records):
-            if key.rsplit("-", 1)[0] == request_id:
-                return self._records[key]
-        return None
+        found = self._ids.first(request_id)
+        return None if found is None else (found[0], self._records[found[1]])
 
     def counters(self) -> dict[str, dict[str, int]]:
         """Return all counters by name and label."""

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from adapters.vllm.journal import Journal, finite
+from adapters.vllm.journal import Journal
+from adapters.vllm.record import Admitted, nothing_seen, record
+from adapters.vllm.request_ids import RequestIds
 from adapters.vllm.request_options import RequestOptions
 from adapters.vllm.rows import StepRows
+from adapters.vllm.stop_thinking import FAULT, Asked, together
 from adapters.vllm.watch import Forced, Outcome, Watch
 from stopper.errors import InputError
 from stopper.policy import StopPolicy
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Admitted:
-    """What the report says of a request besides its outcome."""
-
-    mode: str
-    prompt_tokens: int
-    alpha: float | None
-    threshold: float
-    reason: str | None = None
 
 
 class Session:
@@ -78,9 +69,10 @@ class Session:
         self._artifact = artifact
         self._journal = journal
         self._keeps = keeps
-        self._admitted: dict[str, _Admitted] = {}
-        self._left: dict[str, list[_Admitted]] = {}  # finished; their outcomes are on their way
+        self._admitted: dict[str, Admitted] = {}
+        self._left: dict[str, list[Admitted]] = {}  # finished; their outcomes are on their way
         self._collected: list[Outcome] = []
+        self._ids = RequestIds()  # of what the engine has not told us to be finished
 
     def admit(self, scheduler_output: Any) -> None:
         """Take leave of finished requests and take in new ones; never raises.
@@ -92,8 +84,9 @@ class Session:
         for new in scheduler_output.scheduled_new_reqs:
             if not self._survive("admit", self._admit, new):
                 length = len(new.prompt_token_ids or ())
-                fault = _Admitted("failed_open", length, None, np.inf, "admit")
+                fault = Admitted("failed_open", length, None, np.inf, "admit")
                 self._admitted.setdefault(new.req_id, fault)
+            self._ids.add(new.req_id)
         self._survive("report", self._report)
 
     def _survive(self, cause: str, call: Callable[..., object], *args: object) -> bool:
@@ -124,7 +117,7 @@ class Session:
             self._refuse(new.req_id, len(prompt), "bad_options")
             return
         if options.mode == "off":
-            self._admitted[new.req_id] = _Admitted("off", len(prompt), None, np.inf, "asked_off")
+            self._admitted[new.req_id] = Admitted("off", len(prompt), None, np.inf, "asked_off")
             return
         if new.lora_request is not None:
             self._refuse(new.req_id, len(prompt), "lora")
@@ -140,7 +133,7 @@ class Session:
                 self._refuse(new.req_id, len(prompt), "no_fixed_threshold")
                 return
             self._watch.start(new.req_id, prompt, self._fixed, forces=True)
-            self._admitted[new.req_id] = _Admitted("fixed", len(prompt), None, float(self._fixed))
+            self._admitted[new.req_id] = Admitted("fixed", len(prompt), None, float(self._fixed))
             return
         alpha = self._alpha if options.alpha is None else options.alpha
         assert alpha is not None
@@ -149,12 +142,12 @@ class Session:
             self._refuse(new.req_id, len(prompt), "too_few_calibration_traces", alpha)
             return
         self._watch.start(new.req_id, prompt, threshold, forces=options.mode == "stop")
-        self._admitted[new.req_id] = _Admitted(options.mode, len(prompt), alpha, float(threshold))
+        self._admitted[new.req_id] = Admitted(options.mode, len(prompt), alpha, float(threshold))
 
     def _refuse(
         self, request_id: str, prompt: int, reason: str, alpha: float | None = None
     ) -> None:
-        self._admitted[request_id] = _Admitted("not_applied", prompt, alpha, np.inf, reason)
+        self._admitted[request_id] = Admitted("not_applied", prompt, alpha, np.inf, reason)
 
     @property
     def watching(self) -> bool:
@@ -190,48 +183,15 @@ class Session:
 
     def _leave(self, request_id: str) -> None:
         admitted = self._admitted.pop(request_id, None)
+        self._ids.discard(request_id)
         if admitted is not None and admitted.reason is None:
             self._left.setdefault(request_id, []).append(admitted)
         self._watch.finish(request_id)
         if admitted is not None and admitted.reason is not None and self._journal is not None:
-            nothing = Outcome(request_id, 0, 0, None, float("nan"))
-            self._journal.add(self._record(nothing, admitted, running=False))
+            self._journal.add(self._record(nothing_seen(request_id), admitted, running=False))
 
-    def _record(self, outcome: Outcome, admitted: _Admitted, *, running: bool) -> dict[str, Any]:
-        at = outcome.stop_position
-        if admitted.reason is not None:
-            decision, reason = admitted.mode, admitted.reason
-        elif outcome.failure:
-            decision, reason = "failed_open", outcome.failure
-        elif at is None:
-            decision = "not_stopped"
-            reason = "score_below_threshold" if outcome.cues else "no_cue"
-        else:
-            decision = "marked" if admitted.mode == "audit" else "stopped"
-            reason = "score_above_threshold"
-        if admitted.mode == "fixed" and reason.startswith("score_"):
-            reason += "_without_promise"
-        label = next((cue.label for cue in outcome.seen if cue.position == at), None)
-        record: dict[str, Any] = finite(
-            {
-                "request_id": outcome.request_id,
-                "decision": decision,
-                "reason": reason,
-                "position": None if at is None else at - admitted.prompt_tokens + 1,
-                "score": None if at is None else outcome.stop_score,
-                "threshold": admitted.threshold,
-                "alpha": admitted.alpha,
-                "cue": None if label is None else self._labels[label - 1],
-                "cues": outcome.cues,
-                "cue_scores": [
-                    [cue.position - admitted.prompt_tokens + 1, cue.score] for cue in outcome.seen
-                ],
-                "prompt_tokens": admitted.prompt_tokens,
-                "artifact": self._artifact,
-                "running": running,
-            }
-        )
-        return record
+    def _record(self, outcome: Outcome, admitted: Admitted, *, running: bool) -> dict[str, Any]:
+        return record(outcome, admitted, self._labels, self._artifact, running=running)
 
     def decisions(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest finished records and what is known of running requests.
@@ -248,6 +208,45 @@ class Session:
             if outcome.request_id in self._admitted
         ]
         return self._journal.recent(limit) + running
+
+    def decision(self, request_id: str) -> dict[str, Any] | None:
+        """Return one request's record, running or finished, by the engine's id or the response's.
+
+        Of several choices of one response the first. None if it is not known, or on a rank that
+        does not report.
+        """
+        self._survive("report", self._report, True)
+        if self._journal is None:
+            return None
+        live, finished = self._ids.first(request_id), self._journal.find(request_id)
+        if live is None or (finished is not None and finished[0] < live[0]):
+            return None if finished is None else finished[1]
+        admitted = self._admitted.get(live[1])
+        if admitted is None:
+            return None  # a collection has no decisions
+        outcome = self._watch.outcome(live[1]) if admitted.reason is None else None
+        return self._record(outcome or nothing_seen(live[1]), admitted, running=True)
+
+    def stop_thinking(self, request_id: str) -> Asked:
+        """Close the thinking of a request, or of all choices of a response; never raises.
+
+        All tensor-parallel ranks are asked at the same point between two steps (see the worker) and
+        look at nothing but the trace's state, which is the same on all: so they close alike.
+        """
+        ids = self._ids.all(request_id)
+        each: list[Asked] = []
+        if not self._survive("stop_thinking", lambda: each.extend(map(self._stop_one, ids))):
+            each.append(Asked("not_watched", FAULT))
+        found = together(each)
+        return Asked(found.outcome, found.reason, tuple(ids))
+
+    def _stop_one(self, engine_id: str) -> Asked:
+        admitted = self._admitted.get(engine_id)
+        if admitted is None:
+            return Asked("not_watched", "collection")
+        if admitted.reason is not None:
+            return Asked("not_watched", admitted.reason)
+        return self._watch.stop_thinking(engine_id)
 
     def counters(self) -> dict[str, dict[str, int]]:
         """Return all counters."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Outcome = Literal["stopping", "already_stopping", "not_thinking", "not_watched", "unknown"]
 """What comes of it; a closed set.
@@ -24,7 +25,7 @@ class Asked:
         See `Outcome`.
     reason
         Why a request is not watched: the reason in its decision, `stopped_before` where it was
-        stopped once and thinks again, `collection` while collecting.
+        stopped once and thinks again, `collection` while collecting, `fault` for one of ours.
     request_ids
         The engine's ids of the requests meant: several where one response has several choices.
 
@@ -34,8 +35,14 @@ class Asked:
     reason: str | None = None
     request_ids: tuple[str, ...] = ()
 
+    @property
+    def stays(self) -> bool:
+        """Whether the wish is kept: a stop under way may be undone with the tokens it rests on."""
+        return self.outcome in ("stopping", "already_stopping")
+
 
 STOPPED_BEFORE = "stopped_before"
+FAULT = "fault"
 
 
 def judge(*, asked: bool, inside: bool, since_stop: int | None, closing: int) -> Asked:
@@ -63,3 +70,9 @@ def judge(*, asked: bool, inside: bool, since_stop: int | None, closing: int) ->
     if not inside:
         return Asked("not_thinking")
     return Asked("already_stopping" if asked else "stopping")
+
+
+def together(each: Sequence[Asked]) -> Asked:
+    """Answer for a response that is several requests: what was achieved in any of them."""
+    order = get_args(Outcome)
+    return min(each, key=lambda one: order.index(one.outcome), default=Asked("unknown"))

@@ -28,12 +28,12 @@ class ForcingProcessor(LogitsProcessor):  # type: ignore[misc,unused-ignore]
         self.forced = None
 
     def add_request(self, req_idx: int, sampling_params: Any) -> bool:
-        """Ask for processed logits only where a request may be stopped."""
+        """Ask for processed logits where a request may be stopped, be it on demand in an audit."""
         try:
             options = RequestOptions.from_extra_args(sampling_params.extra_args)
         except InputError:
             return False  # the session reports it
-        return options.mode == "stop"
+        return options.mode != "off"
 
     def apply(self, logits: torch.Tensor, ctx: Any) -> torch.Tensor:
         """Raise the forced tokens' logits; once per step."""

@@ -90,7 +90,8 @@ class Watch(Protocol):
 
         Called between steps. From then on the request is stopped at the first token that leaves it
         inside the thinking, unless the closing was forced already: so a rejected draft, or tokens
-        lost with a preemption, cannot lose it. It is marked only if the answer is "stopping".
+        lost with a preemption, cannot lose it. An answer other than "stopping" and
+        "already_stopping" leaves no trace.
         """
 
     def __len__(self) -> int: ...

@@ -75,6 +75,26 @@ class StopperWorker(PlatformWorker):  # type: ignore[misc,unused-ignore]
         """RPC: decisions so far, newest last; empty on ranks that do not report."""
         return [] if self._stopper is None else self._stopper.session.decisions(limit)
 
+    def stopper_decision(self, request_id: str) -> dict[str, Any] | None:
+        """RPC: one request's decision by its own id or the response's; None on other ranks."""
+        return None if self._stopper is None else self._stopper.session.decision(request_id)
+
+    def stopper_stop_thinking(self, request_id: str) -> dict[str, Any] | None:
+        """RPC: close a request's thinking with its next step; None where nothing is sampled.
+
+        Every rank of one stage must begin to force at the same token, or they sample apart. They
+        do: the executor sends remote calls and steps (`execute_model`, `sample_tokens`) through
+        one queue to all its workers, and each works it off in order, one by one.
+        """
+        if self._stopper is None:
+            return None
+        found = self._stopper.session.stop_thinking(request_id)
+        return {
+            "outcome": found.outcome,
+            "reason": found.reason,
+            "request_ids": list(found.request_ids),
+        }
+
     def stopper_counters(self) -> dict[str, dict[str, int]]:
         """RPC: counters by name and label."""
         return {} if self._stopper is None else self._stopper.session.counters()

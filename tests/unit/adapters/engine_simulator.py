@@ -10,7 +10,7 @@ import functools
 import random
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from tokenizers import Tokenizer
 from adapters.vllm.device_tracker import DeviceTracker
 from adapters.vllm.host_tracker import HostTracker
 from adapters.vllm.rows import StepRows
+from adapters.vllm.stop_thinking import Asked
+from adapters.vllm.stop_thinking import judge as rule
 from adapters.vllm.watch import DeviceWatch, Forced, HostWatch, Outcome, Watch
 from probes.network import Probe
 from probes.shaping import shape, weight_of
@@ -71,6 +73,9 @@ class Trace:
     forces: bool = True
     nan_rate: float = 0.0
     watched: bool = True
+    asks: float = 0.0  # how likely somebody asks, before any step, that it stop thinking
+    asked_from: int | None = None  # since when it has to: the position fed next after that
+    certain: int | None = None  # newest position that no rejected draft takes back
     output: list[int] = field(default_factory=list)
     computed: int = 0
     away: int = 0
@@ -83,6 +88,11 @@ class Trace:
     @property
     def done(self) -> bool:
         return len(self.output) >= self.length
+
+    def end_from(self, position: int) -> None:
+        """Note that no token from here on may be followed by more thinking."""
+        before = position if self.asked_from is None else self.asked_from
+        self.asked_from = min(before, position)
 
     def choice(self, position: int) -> int:
         """Return what the model says stands at a position."""
@@ -107,6 +117,22 @@ class Expected:
     cues: int
     non_finite: int
     scores: np.ndarray
+    asked: bool = False
+
+    @property
+    def top(self) -> float:
+        seen = self.scores[: self.cues]
+        return float(seen[np.isfinite(seen)].max(initial=-np.inf))
+
+
+def inside(trace: Trace, cues: CueAutomaton) -> dict[int, bool]:
+    """Tell of each position that was fed whether the next token belongs to the thinking."""
+    state, first = cues.prompt_state(trace.prompt), len(trace.prompt)
+    found = {first - 1: bool(cues.inside[state])}
+    for position, token in enumerate(trace.output[:-1], start=first):
+        state, _ = cues.step(state, token)
+        found[position] = bool(cues.inside[state])
+    return found
 
 
 def offline(trace: Trace, cues: CueAutomaton, judge: Probe) -> Expected:
@@ -114,10 +140,16 @@ def offline(trace: Trace, cues: CueAutomaton, judge: Probe) -> Expected:
     output = trace.output[:-1]
     found = [index for index, _ in cues.events(trace.prompt, output)]
     first = len(trace.prompt)
+    since = np.inf if trace.asked_from is None else trace.asked_from
+    thinking = [at for at, yes in inside(trace, cues).items() if yes and at >= since]
     rows = [trace.hidden(first + index, output[index]).reshape(-1) for index in found]
     states = np.stack(rows) if rows else np.zeros((0, judge.spec.input_dim), np.float32)
     scores = shape(judge.score(states), judge.spec)
     above = np.flatnonzero(scores > np.float32(trace.threshold))
+    if thinking and not (trace.forces and above.size and first + found[above[0]] < thinking[0]):
+        seen = sum(first + index < thinking[0] for index in found)
+        bad = int((~np.isfinite(scores[:seen])).sum())
+        return Expected(thinking[0], float("nan"), seen, bad, scores, asked=True)
     # A stopped trace has no later cues; an audited one thinks on after its mark.
     seen = int(above[0]) + 1 if above.size and trace.forces else len(found)
     return Expected(
@@ -158,6 +190,9 @@ class Engine:
             while waiting and (not running or self.random.random() < 0.4):
                 running.append(waiting.pop())
                 self._start(running[-1])
+            for trace in running:
+                if self.random.random() < trace.asks:
+                    self._ask(trace)
             batch = [trace for trace in running if self._scheduled(trace)]
             self.random.shuffle(batch)
             if batch:
@@ -170,10 +205,39 @@ class Engine:
         return found
 
     def _start(self, trace: Trace) -> None:
+        trace.certain = len(trace.prompt) - 2
         if trace.watched:
             for watch in self.watches:
                 threshold = np.float32(trace.threshold)
                 watch.start(trace.name, list(trace.prompt), threshold, forces=trace.forces)
+
+    def _ask(self, trace: Trace) -> None:
+        host, device = (watch.stop_thinking(trace.name) for watch in self.watches)
+        assert host == device
+        if not trace.watched:
+            assert host.outcome == "unknown"
+            return
+        if trace.certain is not None:
+            assert host == self._answer(trace, trace.certain)
+        if host.outcome in ("stopping", "already_stopping"):
+            trace.end_from(len(trace.tokens) - 1)
+
+    def _answer(self, trace: Trace, certain: int) -> Asked:
+        """Say what was to be answered, by the tokens that were certain then."""
+        first = len(trace.prompt)
+        fed = replace(trace, output=trace.tokens[first : certain + 2])
+        asked = trace.asked_from is not None
+        if certain < first - 1:  # not a row of it was sampled yet
+            starts = bool(self.cues.inside[self.cues.prompt_state(trace.prompt)])
+            return rule(asked=asked, inside=starts, since_stop=None, closing=len(FORCE))
+        truth = offline(fed, self.cues, self.judge)
+        forced = truth.stop is not None and (trace.forces or truth.asked)
+        return rule(
+            asked=asked,
+            inside=inside(fed, self.cues)[certain],
+            since_stop=certain - truth.stop if forced and truth.stop is not None else None,
+            closing=len(FORCE),
+        )
 
     def _finish(self, name: str) -> tuple[Outcome, Outcome]:
         for watch in self.watches:
@@ -191,6 +255,9 @@ class Engine:
                 lost = len(trace.tokens) - 1  # in flight at preemption: sampled again, otherwise
                 trace.output.pop()
                 trace.salt[lost] = trace.salt.get(lost, 0) + 1
+                if trace.asked_from is not None:
+                    trace.end_from(lost - 1)
+                trace.certain = None  # the trackers have not heard of it
             return False
         return self.random.random() < 0.9
 
@@ -206,6 +273,8 @@ class Engine:
             rows = [(at, tokens[at])]
             if live[-1] and len(trace.output) + 1 < trace.length:  # the last step has no drafts
                 rows += self._drafts(trace, last)
+            if live[-1]:
+                trace.certain = at
             fed.append(rows)
         forced = self._watch(batch, fed, live)
         row = 0
@@ -241,7 +310,10 @@ class Engine:
         host, device = (choices(watch.step(rows), len(rows.tokens)) for watch in self.watches)
         assert host == device
         owners = [trace for trace, rows_ in zip(batch, fed, strict=True) for _ in rows_]
-        assert all(owners[row].watched and owners[row].forces for row in host)
+        assert all(
+            owners[row].watched and (owners[row].forces or owners[row].asked_from is not None)
+            for row in host
+        )
         return host
 
 

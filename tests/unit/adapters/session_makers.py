@@ -6,7 +6,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from engine_simulator import THINK, Engine, Trace, automaton, host_watch, ids, judge, step_rows
+from engine_simulator import (
+    THINK,
+    Engine,
+    Trace,
+    automaton,
+    choices,
+    host_watch,
+    ids,
+    judge,
+    step_rows,
+)
 from makers import worst_scores
 
 from adapters.vllm.journal import Journal
@@ -76,6 +86,6 @@ def feed(
         if at >= start:
             fed = [[(len(prompt) - 1 + at, token)]]
             rows = step_rows([trace], fed, [True], shuffle)
-            if to.step(lambda rows=rows: rows) is not None:
+            if choices(to.step(lambda rows=rows: rows), 1):
                 steps.append(at)
     return steps

@@ -18,6 +18,11 @@ def record(name: str, decision: str = "stopped", **fields: Any) -> dict[str, Any
     return {"request_id": name, "decision": decision, "reason": "because", **fields}
 
 
+def found(book: Journal, name: str) -> dict[str, Any] | None:
+    ranked = book.find(name)
+    return None if ranked is None else ranked[1]
+
+
 def test_one_line_a_request_appended_at_once(tmp_path: Path) -> None:
     file = tmp_path / "decisions.jsonl"
     file.write_text('{"from": "before"}\n')
@@ -32,7 +37,7 @@ def test_one_line_a_request_appended_at_once(tmp_path: Path) -> None:
     book.close()
     book.add(record("b"))  # after the end: in memory only
     assert file.read_text(encoding="utf-8").split("\n") == lines
-    assert book.find("b") is not None
+    assert found(book, "b") is not None
 
 
 def test_memory_is_bounded_and_the_counters_are_not(monkeypatch: Any) -> None:
@@ -43,6 +48,8 @@ def test_memory_is_bounded_and_the_counters_are_not(monkeypatch: Any) -> None:
     assert [row["request_id"] for row in book.recent(100)] == ["7", "8", "9"]
     assert [row["request_id"] for row in book.recent(2)] == ["8", "9"]
     assert book.recent(0) == book.recent(-1) == []
+    assert [found(book, name) is not None for name in ("6", "7")] == [False, True]
+    assert len(book._ids._ranks) == 3
     assert book.counters()["decisions"] == {"stopped": 10}
 
 
@@ -63,11 +70,11 @@ def test_a_request_is_found_by_its_own_and_by_its_response_id() -> None:
     book = Journal(None)
     for name in ("chatcmpl-1-aaaaaaaa", "chatcmpl-2-bbbbbbbb", "chatcmpl-1-cccccccc"):
         book.add(record(name))
-    assert book.find("chatcmpl-2-bbbbbbbb") == record("chatcmpl-2-bbbbbbbb")
-    assert book.find("chatcmpl-2") == record("chatcmpl-2-bbbbbbbb")
-    assert book.find("chatcmpl-1") == record("chatcmpl-1-cccccccc")  # the newest
-    assert book.find("chatcmpl") is None
-    assert book.find("") is None
+    assert found(book, "chatcmpl-2-bbbbbbbb") == record("chatcmpl-2-bbbbbbbb")
+    assert found(book, "chatcmpl-2") == record("chatcmpl-2-bbbbbbbb")
+    assert found(book, "chatcmpl-1") == record("chatcmpl-1-cccccccc")  # the newest
+    assert found(book, "chatcmpl") is None
+    assert found(book, "") is None
 
 
 def test_an_id_used_again_counts_as_newest() -> None:

@@ -33,6 +33,7 @@ def test_a_stopped_request_is_reported_in_full(tmp_path: Path) -> None:
         "alpha": ALPHA,
         "cue": "wait",
         "cues": 1,
+        "top_score": score,
         "cue_scores": [[2, score]],
         "prompt_tokens": len(PROMPT),
         "artifact": "abc",

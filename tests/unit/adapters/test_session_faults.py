@@ -87,6 +87,15 @@ def test_a_report_that_breaks_is_counted(method: str) -> None:
     one.close()  # the worker must still shut down
 
 
+def test_a_wish_to_stop_that_breaks_is_counted_and_said() -> None:
+    one = session(Faulty("stop_thinking"))
+    admit(one, request("a"))
+    assert feed(one, "a", SO) == []
+    found = one.stop_thinking("a")
+    assert (found.outcome, found.reason) == ("not_watched", "fault")
+    assert one.counters()["fail_open"] == {"stop_thinking": 1}
+
+
 def test_a_probe_that_breaks_for_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
     one = session()
     admit(one, request("a"), request("b"))

@@ -139,12 +139,69 @@ def test_starting_again_forgets_the_old_trace() -> None:
         for at, token in enumerate([THINK, *WAIT]):
             forced = watch.step(step_rows([old], [[(at, token)]], [True], engine.random))
         assert choices(forced, 1) == {0: END}
+        assert watch.stop_thinking("one").outcome == "already_stopping"
         watch.start("one", new.prompt, np.float32(np.inf), forces=True)
         at = len(new.prompt) - 1
         rows = step_rows([new], [[(at, new.prompt[at])]], [True], engine.random)
         assert choices(watch.step(rows), 1) == {}
         (outcome,) = watch.running()
         assert (outcome.cues, outcome.stop_position) == (0, None)
+
+
+def test_an_asked_stop_is_forgotten_with_its_trace() -> None:
+    engine = Engine(automaton(), judge())
+    made = Trace("one", [THINK], 9)
+    rows = step_rows([made], [[(0, THINK)]], [True], engine.random)
+    for watch in engine.watches:
+        for _ in range(2):  # the same id, and on the device the same slot, twice
+            watch.start("one", made.prompt, np.float32(np.inf), forces=False)
+            assert choices(watch.step(rows), 1) == {}
+            assert watch.stop_thinking("one").outcome == "stopping"
+            assert choices(watch.step(rows), 1) == {0: END}
+            outcome = watch.outcome("one")
+            assert outcome is not None
+            assert (outcome.asked, outcome.stop_position) == (True, 0)
+        assert watch.outcome("two") is None
+        assert watch.stop_thinking("two").outcome == "unknown"
+
+
+def test_who_is_asked_to_stop_closes_after_the_next_token_and_only_once() -> None:
+    output = [*WAIT * 2, *ids(" so so"), THINK, *WAIT * 2]
+    for threshold, forces in ((np.inf, True), (np.inf, False), (-np.inf, False)):
+        engine = Engine(automaton(), judge())
+        made = trace([THINK], output, threshold=threshold, forces=forces)
+        for watch in engine.watches:
+            watch.start("one", made.prompt, np.float32(threshold), forces=forces)
+            said, closed = [], {}
+            for at, token in enumerate([THINK, *WAIT * 2, *FORCE, THINK, *WAIT]):
+                rows = step_rows([made], [[(at, token)]], [True], engine.random)
+                if forced := choices(watch.step(rows), 1):
+                    closed[at] = forced[0]
+                if at:
+                    said.append(watch.stop_thinking("one").outcome)
+            assert closed == dict(enumerate(FORCE, start=2))  # asked for after token 1
+            assert said == [
+                "stopping", "already_stopping", "already_stopping", "already_stopping",
+                "not_thinking", "not_watched", "not_watched",
+            ]  # fmt: skip
+            assert watch.stop_thinking("one").reason == "stopped_before"
+            outcome = watch.outcome("one")
+            assert outcome is not None
+            assert (outcome.stop_position, outcome.cues) == (2, 1)
+            assert np.isnan(outcome.stop_score)
+
+
+def test_a_cue_at_the_token_of_an_asked_stop_is_not_looked_at() -> None:
+    engine = Engine(automaton(), judge())
+    made = trace([THINK], WAIT * 3, nan_rate=1.0)
+    for watch in engine.watches:
+        watch.start("one", made.prompt, np.float32(-np.inf), forces=True)
+        assert watch.stop_thinking("one").outcome == "stopping"  # before its first token
+        rows = step_rows([made], [[(0, THINK)]], [True], engine.random)
+        assert choices(watch.step(rows), 1) == {0: END}
+        outcome = watch.outcome("one")
+        assert outcome is not None
+        assert (outcome.cues, outcome.non_finite, outcome.asked) == (0, 0, True)
 
 
 def test_a_collection_keeps_hidden_states_and_scores_nothing() -> None:
@@ -177,6 +234,8 @@ def test_one_request_that_fails_does_not_trouble_the_others(
     assert choices(forced, 2) == {1: END}
     assert "request bad goes on unwatched" in caplog.text
     assert choices(watch.step(rows), 2) == {1: END}  # the last position again: still unwatched
+    asked = watch.stop_thinking("bad")
+    assert (asked.outcome, asked.reason) == ("not_watched", "IndexError")
     bad, good = watch.running()
     assert (bad.failure, good.failure) == ("IndexError", None)
     assert (bad.stop_position, good.stop_position) == (None, 1)

@@ -39,6 +39,7 @@ def traces(draw: Any, name: str) -> Trace:
         forces=draw(st.sampled_from([True, True, False])),
         nan_rate=draw(st.sampled_from([0.0, 0.3])),
         watched=draw(st.sampled_from([True, True, True, False])),
+        asks=draw(st.sampled_from([0.0, 0.0, 0.05, 0.5])),
     )
 
 
@@ -53,10 +54,14 @@ def agree(engine: Engine, batch: list[Trace]) -> None:
                 assert outcome.failure is None
                 assert outcome.stop_position == truth.stop
                 assert (outcome.cues, outcome.non_finite) == (truth.cues, truth.non_finite)
+                assert outcome.asked == truth.asked
+                np.testing.assert_equal(
+                    outcome.top_score, truth.top if np.isfinite(truth.top) else np.nan
+                )
                 np.testing.assert_equal(outcome.stop_score, truth.score)
             seen = found[trace.name][0].seen
             np.testing.assert_array_equal([cue.score for cue in seen], truth.scores[: truth.cues])
-            if truth.stop is not None and trace.forces:
+            if truth.stop is not None and (trace.forces or truth.asked):
                 forced_from = truth.stop + 1 - len(trace.prompt)
         first = len(trace.prompt)
         for at, token in enumerate(trace.output):
