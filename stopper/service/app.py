@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import FastAPI
 
 from stopper import __version__
-from stopper.service import problems
+from stopper.service import front_door, health, openapi, problems
 from stopper.service.runtime import Runtime
 from stopper.service.settings import ServeSettings
 
 Part = Callable[[FastAPI, Runtime], None]
 
-PARTS: tuple[Part, ...] = ()
-"""Each adds its routes, its middleware and what runs beside them; the first is outermost."""
+PARTS: tuple[Part, ...] = (health.attach,)
+"""Each adds its routes and what runs beside them."""
 
 
 def create_app(settings: ServeSettings | None = None, runtime: Runtime | None = None) -> FastAPI:
@@ -52,4 +52,6 @@ def create_app(settings: ServeSettings | None = None, runtime: Runtime | None = 
     problems.install(app)
     for part in PARTS:
         part(app, runtime)
+    front_door.attach(app, runtime)
+    openapi.install(app)
     return app

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from probes.network import Probe
 from probes.scorers import require_servable
@@ -119,6 +121,8 @@ class Catalog:
         self._first: dict[str, ArtifactSource] = {}
         self._active: dict[str, Served] = {}
         self._versions: OrderedDict[str, Served] = OrderedDict()
+        self._withheld: dict[str, str] = {}
+        self._listeners: list[Callable[[], None]] = []
         for source in sources:
             served = Served.read(source, alpha)
             if served.model in self._active:
@@ -155,6 +159,27 @@ class Catalog:
     def version(self, version: str) -> Served | None:
         """Return a version that is still held."""
         return self._versions.get(version)
+
+    def silence(self, model: str) -> Literal["artifact_unavailable"] | None:
+        """Say why nothing may be decided for a model on this replica; None if it may."""
+        return "artifact_unavailable" if model in self._withheld else None
+
+    def withheld(self) -> dict[str, str]:
+        """Return the models for which nothing is decided here, and why."""
+        return dict(self._withheld)
+
+    def withhold(self, model: str, why: str | None) -> None:
+        """Decide nothing for a model, until called with None."""
+        if why is None:
+            self._withheld.pop(model, None)
+        else:
+            if self._withheld.get(model) != why:
+                logger.error("nothing is stopped for model %s: %s", model, why)
+            self._withheld[model] = why
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever a version has become active; it must not raise."""
+        self._listeners.append(listener)
 
     def read(self, model: str, folder: str | None) -> Served:
         """Load a folder for a model without serving it yet.
@@ -202,3 +227,5 @@ class Catalog:
         for old in of_model[:-KEPT_VERSIONS]:
             del self._versions[old]
         logger.info("model %s is served by artifact %s", served.model, served.version)
+        for listener in self._listeners:
+            listener()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+WORKERS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""Variable of prometheus_client: where several workers of one sidecar keep their metrics."""
+
 
 class Metrics:
     """All metrics of one process.

@@ -12,6 +12,7 @@ from stopper.service.catalog import Catalog
 from stopper.service.control import Board
 from stopper.service.metrics import Metrics
 from stopper.service.proxy.finished import FinishedRequests
+from stopper.service.rates import Rates
 from stopper.service.settings import ServeSettings
 from stopper.service.store import MemoryStore, Store
 from stopper.service.store.watch import watching
@@ -27,8 +28,16 @@ class Runtime:
     ----------
     draining
         Set on the way out: `/readyz` says so, and no new work is begun.
+    in_flight
+        Requests that are being answered.
     unready
         Reasons why this replica is not ready, by part; empty where it is.
+    details
+        Called for `/readyz`, by part; each returns what JSON can hold and must not raise.
+    rates
+        None without a bound.
+    hang_up
+        Called on SIGHUP.
     finished
         Tells of requests that went through the OpenAI-compatible front.
 
@@ -43,6 +52,10 @@ class Runtime:
     draining: bool = False
     unready: dict[str, str] = field(default_factory=dict)
     finished: FinishedRequests = field(default_factory=FinishedRequests)
+    in_flight: int = 0
+    details: dict[str, Callable[[], object]] = field(default_factory=dict)
+    rates: Rates | None = None
+    hang_up: Callable[[], None] = lambda: None
     _lifespans: list[Lifespan] = field(default_factory=list)
 
     @classmethod
@@ -55,15 +68,15 @@ class Runtime:
             Whatever is wrong with them, with the remedy.
 
         """
+        keys = KeyRing(file=settings.keys_file)
+        catalog = Catalog(settings.artifacts, settings.alpha, settings.artifact_root)
         held = make_store(settings) if store is None else store
-        return cls(
-            settings,
-            held,
-            Catalog(settings.artifacts, settings.alpha, settings.artifact_root),
-            Board(held),
-            Metrics(),
-            KeyRing(),
-        )
+        metrics = Metrics()
+        bound = settings.limits.requests_per_minute
+        rates = None
+        if bound is not None:
+            rates = Rates(bound, metrics, settings.redis, settings.redis_prefix)
+        return cls(settings, held, catalog, Board(held), metrics, keys, rates=rates)
 
     def while_running(self, lifespan: Lifespan) -> None:
         """Enter `lifespan()` when the sidecar starts and leave it when it ends, in order."""

@@ -26,14 +26,17 @@ Reason = Literal[
     "kill_switch",
     "alarm",
     "artifact_changed",
+    "artifact_unavailable",
     "store_unavailable",
     "refused",
 ]
 """Why a decision is what it is; a closed set, fit for a metric's label.
 
-audit: the trace is audited; it would have stopped here. kill_switch, alarm: an operator or the drift alarm has ended all
-stopping. artifact_changed: the trace began under an artifact that is gone. store_unavailable: the
-trace's state cannot be read, so that nothing can be decided (fail open). refused: see `problem`.
+audit: the trace is audited; it would have stopped here. kill_switch, alarm: an operator or the
+drift alarm has ended all stopping. artifact_changed: the trace began under an artifact that is
+gone. artifact_unavailable: this replica cannot load the artifact that all serve, or it has expired.
+store_unavailable: the trace's state cannot be read, so that nothing can be decided (fail open).
+refused: see `problem`.
 """
 
 
