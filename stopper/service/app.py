@@ -8,13 +8,16 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import FastAPI
 
 from stopper import __version__
-from stopper.service import front_door, health, openapi, problems
+from stopper.service import admin, front_door, health, openapi, problems
 from stopper.service.runtime import Runtime
 from stopper.service.settings import ServeSettings
 
 Part = Callable[[FastAPI, Runtime], None]
 
-PARTS: tuple[Part, ...] = (health.attach,)
+PARTS: tuple[Part, ...] = (
+    health.attach,
+    admin.attach,
+)
 """Each adds its routes and what runs beside them."""
 
 

@@ -96,13 +96,26 @@ class Board:
     async def refresh(self) -> Control:
         """Read the record now.
 
+        A store that came back without it gets the last known one: what was switched off stays off.
+
         Raises
         ------
         StoreUnavailable
             The last known record stays.
 
         """
-        return self._take(await self._store.get(KEY))
+        data = await self._store.get(KEY)
+        known = self.current
+        if _decoded(data).generation < known.generation:
+            # Read before a change of our own was written, or lost: the store decides which.
+            def newer(before: bytes | None) -> bytes | None:
+                found = _decoded(before)
+                return (
+                    before if found.generation >= known.generation else msgspec.json.encode(known)
+                )
+
+            data = await self._store.update(KEY, newer)
+        return self._take(data)
 
     async def change(self, change: Callable[[Control], Control]) -> Control:
         """Change the record for all replicas; `change` is pure.
@@ -133,8 +146,7 @@ class Board:
     @contextlib.asynccontextmanager
     async def refreshing(self) -> AsyncIterator[None]:
         """Refresh in the background."""
-        with contextlib.suppress(StoreUnavailable):
-            await self.refresh()
+        await self._try_to_refresh()
         task = asyncio.create_task(self._refresh_forever())
         try:
             yield
@@ -146,16 +158,19 @@ class Board:
     async def _refresh_forever(self) -> None:
         while True:
             await asyncio.sleep(self._every)
-            try:
-                await self.refresh()
-            except StoreUnavailable as error:
-                if self.reachable:
-                    logger.error("store away, the last known control record holds: %s", error)
-                self.reachable = False
-            else:
-                if not self.reachable:
-                    logger.warning("store back")
-                self.reachable = True
+            await self._try_to_refresh()
+
+    async def _try_to_refresh(self) -> None:
+        try:
+            await self.refresh()
+        except StoreUnavailable as error:
+            if self.reachable:
+                logger.error("store away, the last known control record holds: %s", error)
+            self.reachable = False
+        else:
+            if not self.reachable:
+                logger.warning("store back")
+            self.reachable = True
 
 
 def _decoded(data: bytes | None) -> Control:

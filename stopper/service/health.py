@@ -22,6 +22,7 @@ EXAMPLE = {
     "ready": True,
     "draining": False,
     "unready": {},
+    "degraded": {},
     "store": {"kind": "redis", "reachable": True},
     "artifacts": [
         {"model": "tiny", "artifact": "0123456789abcdef", "stops": True, "silence": None}
@@ -60,6 +61,7 @@ class Readiness(BaseModel):
     ready: bool
     draining: bool
     unready: dict[str, str] = Field(description="Reasons, by part.")
+    degraded: dict[str, str] = Field(description="Why less is stopped than could be, by part.")
     store: StoreState
     artifacts: list[ArtifactState]
     kill_switch: str | None = Field(description="Why it is on; null while it is off.")
@@ -87,6 +89,7 @@ def readiness(runtime: Runtime) -> Readiness:
         ready=not runtime.draining and not runtime.unready,
         draining=runtime.draining,
         unready=dict(runtime.unready),
+        degraded=dict(runtime.degraded),
         store=StoreState(
             kind="memory" if isinstance(runtime.store, MemoryStore) else "redis",
             reachable=runtime.board.reachable,

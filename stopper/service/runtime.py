@@ -32,6 +32,8 @@ class Runtime:
         Requests that are being answered.
     unready
         Reasons why this replica is not ready, by part; empty where it is.
+    degraded
+        Reasons why it stops nothing, or not all it could, by part; it is ready all the same.
     details
         Called for `/readyz`, by part; each returns what JSON can hold and must not raise.
     rates
@@ -53,6 +55,7 @@ class Runtime:
     unready: dict[str, str] = field(default_factory=dict)
     finished: FinishedRequests = field(default_factory=FinishedRequests)
     in_flight: int = 0
+    degraded: dict[str, str] = field(default_factory=dict)
     details: dict[str, Callable[[], object]] = field(default_factory=dict)
     rates: Rates | None = None
     hang_up: Callable[[], None] = lambda: None
@@ -89,7 +92,7 @@ class Runtime:
             stack.push_async_callback(self.store.close)
             await stack.enter_async_context(self.board.refreshing())
             await stack.enter_async_context(
-                watching(self.store, self.unready, self.metrics.store_up)
+                watching(self.store, self.degraded, self.metrics.store_up)
             )
             for lifespan in self._lifespans:
                 await stack.enter_async_context(lifespan())

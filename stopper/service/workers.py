@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from stopper.service.metrics import WORKERS_FOLDER
@@ -66,6 +67,8 @@ class Workers(Multiprocess):
                 logger.critical("a worker cannot start, all end")
                 self.should_exit.set()
                 return
+            if worker.pid is not None:
+                mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
             logger.error("worker %s died, another one starts", worker.pid)
             fresh = _Worker(self.config, self.sockets)
             fresh.start()
