@@ -66,6 +66,11 @@ class RemoteWatch(HostWatch):
         self._remote.drain()
         yield from super().running()
 
+    def outcome(self, request_id: str) -> Outcome | None:
+        """See `Watch`."""
+        self._remote.drain()
+        return super().outcome(request_id)
+
     def counters(self) -> dict[str, dict[str, int]]:
         """Return `remote`, `fail_open` and `not_applied`, by cause, of events."""
         self._remote.drain()
