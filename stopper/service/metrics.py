@@ -50,6 +50,11 @@ class Metrics:
             "stopper_not_applied_total", "Requests to which the promise was not applied.", "cause"
         )
         self.audits = counter("stopper_audits_total", "Audited requests.", "outcome")
+        self.audits_without_answer = counter(
+            "stopper_audits_without_answer_total",
+            "Audits that count as bad because an answer is missing.",
+            "which",
+        )
         self.artifact_info = Gauge(
             "stopper_artifact_info",
             "1 for each active artifact.",

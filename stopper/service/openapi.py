@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from stopper.service.problems import MEDIA_TYPE, TITLES
+from stopper.service.schemas import registered
 
 TAGS = {
     "decisions": "Stop decisions at cues, for engines in remote mode.",
@@ -68,6 +69,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):  # never sent: they become problems
         schemas.pop(name, None)
+    schemas.update(registered(app))
     schemas["Problem"] = PROBLEM_SCHEMA
     for path, operations in found["paths"].items():
         for operation in operations.values():
