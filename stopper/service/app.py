@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import FastAPI
 
 from stopper import __version__
-from stopper.service import admin, front_door, health, openapi, problems
+from stopper.service import admin, decisions, front_door, health, openapi, problems
 from stopper.service.runtime import Runtime
 from stopper.service.settings import ServeSettings
 
@@ -17,6 +17,7 @@ Part = Callable[[FastAPI, Runtime], None]
 PARTS: tuple[Part, ...] = (
     health.attach,
     admin.attach,
+    decisions.attach,
 )
 """Each adds its routes and what runs beside them."""
 

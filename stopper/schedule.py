@@ -1,0 +1,106 @@
+"""Thresholds over the progress of a denoising diffusion, and when to halt it. Pure.
+
+SchED (arXiv 2512.02892): a diffusion language model may fill in all that is still masked once its
+mean logit margin exceeds a threshold that falls, from `high` to about `low`, as decoding goes on.
+The numbers are picked by hand; they keep no promise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from stopper.errors import InputError
+
+Kind = Literal["linear", "cosine", "exponential"]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A threshold over progress p in [0, 1].
+
+    linear: ``high + (low - high) p``. cosine: ``low + (high - low) (1 + cos(pi p)) / 2``.
+    exponential: ``low + (high - low) exp(-rate p)``, which ends a little above `low`.
+
+    Parameters
+    ----------
+    kind
+        One of the three.
+    high, low
+        Margins (differences of logits), ``high >= low``.
+    rate
+        Of the exponential one alone; the paper tries 2, 4, 8 and 16.
+
+    Raises
+    ------
+    InputError
+        If a number is not finite, the threshold would rise, or the rate is not positive.
+
+    """
+
+    kind: Kind = "exponential"
+    high: float = 7.5
+    low: float = 2.5
+    rate: float = 16.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.high) and math.isfinite(self.low)) or self.high < self.low:
+            raise InputError(
+                f"schedule: high and low must be finite and high at least low; got "
+                f"high={self.high}, low={self.low}"
+            )
+        if not (math.isfinite(self.rate) and self.rate > 0.0):
+            raise InputError(f"schedule: rate must be positive and finite; got {self.rate}")
+
+    def threshold(self, progress: float) -> np.float32:
+        """Return the threshold, float32.
+
+        Parameters
+        ----------
+        progress
+            i / (T - 1) at denoising step i of T, in [0, 1].
+
+        Raises
+        ------
+        InputError
+            Outside [0, 1].
+
+        Examples
+        --------
+        >>> schedule = Schedule("linear", high=7.5, low=2.5)
+        >>> [float(schedule.threshold(p)) for p in (0.0, 0.5, 1.0)]
+        [7.5, 5.0, 2.5]
+
+        """
+        if not 0.0 <= progress <= 1.0:
+            raise InputError(f"progress must lie in [0, 1]; got {progress}")
+        if self.kind == "linear":
+            left = 1.0 - progress
+        elif self.kind == "cosine":
+            left = (1.0 + math.cos(math.pi * progress)) / 2.0
+        else:
+            left = math.exp(-self.rate * progress)
+        return np.float32(self.low + (self.high - self.low) * left)
+
+    def halts(self, margin: float | np.float32, progress: float) -> bool:
+        """Say whether a mean margin ends the denoising here; NaN and infinity never do."""
+        value = np.float32(margin)
+        return bool(np.isfinite(value) and value > self.threshold(progress))
+
+
+def mean_margin(margins: Sequence[float] | npt.NDArray[np.floating]) -> np.float32:
+    """Return the mean over the region, summed in float64 and rounded once to float32.
+
+    Parameters
+    ----------
+    margins
+        [positions] top-1 minus top-2 logit of each position; at least one.
+
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.float32(np.mean(np.asarray(margins, dtype=np.float64)))

@@ -1,0 +1,348 @@
+"""Decides on events by the artifact's probe, the policy's threshold and the trace's state."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from probes.network import MAX_SCORE
+from stopper.schedule import Schedule, mean_margin
+from stopper.service.catalog import Catalog, Served, UnknownModel
+from stopper.service.control import Board
+from stopper.service.decisions.answers import Item, Undecided, decided, refused, undecided
+from stopper.service.decisions.hidden import SIZES, Dtype, rows
+from stopper.service.problems import ProblemError, refuse
+from stopper.service.sampling import audited
+from stopper.service.store import Advanced, Step, Store, StoreUnavailable
+from stopper.wire import Decision, DecisionEvent
+
+_NAN = float("nan")
+
+
+@dataclass(slots=True)
+class Terms:
+    """What an event is judged by.
+
+    Attributes
+    ----------
+    served
+        None for a schedule.
+    width
+        Of the hidden state that its probe reads; None without a probe.
+    withheld
+        This replica may decide nothing by it.
+
+    """
+
+    served: Served | None
+    version: str
+    weight: float
+    alpha: float | None
+    threshold: float
+    width: int | None
+    withheld: bool = False
+
+
+@dataclass(slots=True)
+class _Look:
+    """One event on its way; `level` is NaN until its hidden state is scored."""
+
+    index: int
+    event: DecisionEvent
+    terms: Terms
+    level: float
+
+
+class Decider:
+    """Decides on events in their order.
+
+    Parameters
+    ----------
+    catalog, store, board
+        The sidecar's.
+    schedule
+        For events that carry logit margins; None refuses them.
+    share
+        Of the traces that are audited where the event leaves that to us.
+
+    not_decided
+        Called with a reason, and how many events went on because of it.
+
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        store: Store,
+        board: Board,
+        schedule: Schedule | None,
+        share: float,
+        *,
+        not_decided: Callable[[Undecided, int], None],
+    ) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._board = board
+        self._schedule = schedule
+        self._schedule_version = _version(schedule)
+        self._share = share
+        self._not_decided = not_decided
+
+    async def decide(self, items: Sequence[Item]) -> list[Decision]:
+        """Decide on a body of events.
+
+        An event that cannot be decided on is refused and changes nothing; the others are decided.
+        While the store is away every trace goes on.
+
+        Parameters
+        ----------
+        items
+            Events, and refusals of those that could not be read.
+
+        Returns
+        -------
+        list of Decision
+            In the order of `items`.
+
+        """
+        answers: dict[int, Decision] = {}
+        looks: list[_Look] = []
+        last: Terms | None = None
+        withheld = 0
+        for index, item in enumerate(items):
+            if isinstance(item, Decision):
+                answers[index] = item
+                continue
+            try:
+                look = self._look(index, item, last)
+            except ProblemError as error:
+                answers[index] = refused(item, error.name, error.problem.detail)
+                continue
+            last = look.terms
+            if last.withheld:
+                answers[index] = undecided(item, "artifact_unavailable", last.alpha, last.version)
+                withheld += 1
+            else:
+                looks.append(look)
+        if withheld:
+            self._not_decided("artifact_unavailable", withheld)
+        looks = _score(looks, answers)
+        try:
+            again = self._take(looks, await self._advance(looks), answers, first=True)
+            if again:
+                again = _score(again, answers)
+                self._take(again, await self._advance(again), answers, first=False)
+        except StoreUnavailable:
+            lost = [look for look in looks if look.index not in answers]
+            self._not_decided("store_unavailable", len(lost))
+            for look in lost:
+                terms = look.terms
+                version = terms.version if terms.served is not None else None
+                answers[look.index] = undecided(
+                    look.event, "store_unavailable", terms.alpha, version
+                )
+        return [answers[index] for index in range(len(items))]
+
+    def _look(self, index: int, event: DecisionEvent, last: Terms | None) -> _Look:
+        """Check an event and find what it is judged by; `last` is the previous event's terms."""
+        state, score, margins = event.hidden_state, event.score, event.logit_margins
+        given = (state is not None) + (score is not None) + (margins is not None)
+        if given != 1:
+            refuse(
+                "unprocessable",
+                f"Give exactly one of hidden_state, score and logit_margins; there are {given}.",
+            )
+        if margins is not None:
+            return self._look_at_margins(index, event, margins)
+        if event.progress is not None:
+            refuse("unprocessable", "progress belongs to logit_margins; leave it out.")
+        if (
+            last is None
+            or last.served is None
+            or event.model != last.served.model
+            or event.alpha != last.alpha
+        ):
+            last = self._terms(event)
+        if state is None:
+            assert score is not None
+            if not math.isfinite(score):
+                refuse("unprocessable", "score must be a finite number.")
+            level = float(np.float32(score)) if abs(score) <= MAX_SCORE else _NAN
+            return _Look(index, event, last, level)
+        width = last.width
+        if width is None:
+            refuse(
+                "unprocessable",
+                f"The artifact of model {event.model!r} was made from scores and has no probe; "
+                "send score in place of hidden_state.",
+            )
+        shape = state.shape
+        if shape != (width,) and shape != (1, width):
+            refuse(
+                "unprocessable",
+                f"hidden_state has shape {list(shape)[:8]}; the probe reads [{width}].",
+            )
+        if len(state.data) != width * SIZES[state.dtype]:
+            refuse(
+                "unprocessable",
+                f"hidden_state.data has {len(state.data)} bytes; {width} numbers of {state.dtype} "
+                f"take {width * SIZES[state.dtype]}.",
+            )
+        return _Look(index, event, last, _NAN)
+
+    def _terms(self, event: DecisionEvent) -> Terms:
+        try:
+            served = self._catalog.active(event.model)
+        except UnknownModel as error:
+            raise ProblemError("unknown-model", str(error)) from None
+        terms = _terms_of(served, served.alpha if event.alpha is None else event.alpha)
+        terms.withheld = self._catalog.silence(event.model) is not None
+        return terms
+
+    def _look_at_margins(self, index: int, event: DecisionEvent, margins: list[float]) -> _Look:
+        schedule, progress = self._schedule, event.progress
+        if schedule is None:
+            refuse(
+                "unprocessable",
+                "This sidecar has no schedule for logit margins; set `schedule` in its settings.",
+            )
+        if progress is None or not 0.0 <= progress <= 1.0:
+            refuse("unprocessable", "logit_margins need progress, a number in [0, 1].")
+        if event.alpha is not None:
+            refuse("unprocessable", "A schedule keeps no alpha; leave it out.")
+        if not all(map(math.isfinite, margins)):
+            refuse("unprocessable", "logit_margins must be finite numbers.")
+        threshold = float(schedule.threshold(progress))
+        terms = Terms(None, self._schedule_version, 0.0, None, threshold, None)
+        return _Look(index, event, terms, float(mean_margin(margins)))
+
+    async def _advance(self, looks: list[_Look]) -> list[Advanced]:
+        steps = []
+        for look in looks:
+            event, terms = look.event, look.terms
+            audit = event.audit
+            if audit is None:
+                audit = terms.served is not None and audited(event.request_id, self._share)
+            steps.append(
+                Step(
+                    event.request_id,
+                    event.position,
+                    look.level,
+                    terms.weight,
+                    terms.threshold,
+                    terms.alpha,
+                    terms.version,
+                    audit,
+                )
+            )
+        return await self._store.advance(steps) if steps else []
+
+    def _take(
+        self,
+        looks: list[_Look],
+        steps: list[Advanced],
+        answers: dict[int, Decision],
+        *,
+        first: bool,
+    ) -> list[_Look]:
+        """Answer what the store has taken; return what may go to it once more, on other terms."""
+        again: list[_Look] = []
+        control = self._board.current
+        gone = 0
+        for look, step in zip(looks, steps, strict=True):
+            event, outcome = look.event, step.outcome
+            if outcome == "new" or outcome == "repeated":
+                silence = control.silence(step.artifact)
+                schedule = look.terms.served is None
+                answers[look.index] = decided(event, step, silence, schedule)
+            elif outcome == "out_of_order":
+                detail = f"position {event.position} comes after a later one of the same trace."
+                answers[look.index] = refused(event, "out-of-order", detail)
+            elif outcome == "alpha_changed":
+                if first and event.alpha is None and step.alpha is not None:
+                    terms = look.terms
+                    if terms.served is not None:
+                        look.terms = _terms_of(terms.served, step.alpha)
+                        again.append(look)
+                        continue
+                detail = f"The trace began with alpha {step.alpha}; it stays so."
+                answers[look.index] = refused(event, "conflict", detail)
+            else:
+                older = self._catalog.version(step.artifact)
+                if first and older is not None and event.logit_margins is None:
+                    if older.model != event.model:
+                        detail = f"The trace began with model {older.model!r}."
+                        answers[look.index] = refused(event, "conflict", detail)
+                        continue
+                    alpha = step.alpha if event.alpha is None else event.alpha
+                    assert alpha is not None
+                    look.terms = _terms_of(older, alpha)
+                    again.append(look)
+                    continue
+                gone += 1
+                answers[look.index] = undecided(
+                    event, "artifact_changed", step.alpha, look.terms.version
+                )
+        if gone:
+            self._not_decided("artifact_changed", gone)
+        return again
+
+
+def _terms_of(served: Served, alpha: float) -> Terms:
+    if not 0.0 < alpha < 1.0:
+        refuse("unprocessable", "alpha must lie between 0 and 1, both excluded.")
+    probe = served.probe
+    return Terms(
+        served,
+        served.version,
+        served.weight,
+        alpha,
+        float(served.policy.threshold(alpha)),
+        None if probe is None else probe.spec.input_dim,
+    )
+
+
+def _version(schedule: Schedule | None) -> str:
+    return "schedule-" + hashlib.sha256(repr(schedule).encode()).hexdigest()[:16]
+
+
+def _score(looks: list[_Look], answers: dict[int, Decision]) -> list[_Look]:
+    """Score the hidden states, those of one artifact together; refuse those that are not finite."""
+    groups: dict[str, list[_Look]] = {}
+    for look in looks:
+        if look.event.hidden_state is not None:
+            groups.setdefault(look.terms.version, []).append(look)
+    for group in groups.values():
+        _score_group(group, answers)
+    if len(answers):
+        return [look for look in looks if look.index not in answers]
+    return looks
+
+
+def _score_group(group: list[_Look], answers: dict[int, Decision]) -> None:
+    by_dtype: dict[Dtype, list[_Look]] = {}
+    for look in group:
+        state = look.event.hidden_state
+        assert state is not None
+        by_dtype.setdefault(state.dtype, []).append(look)
+    blocks, order = [], []
+    for dtype, some in by_dtype.items():
+        block, finite = rows([look.event.hidden_state.data for look in some], dtype)  # type: ignore[union-attr]
+        if finite is not None:
+            detail = "hidden_state holds NaN or infinity."
+            for look in (look for look, good in zip(some, finite, strict=True) if not good):
+                answers[look.index] = refused(look.event, "unprocessable", detail)
+            block = block[finite]
+            some = [look for look, good in zip(some, finite, strict=True) if good]
+        blocks.append(block)
+        order.extend(some)
+    served = group[0].terms.served
+    assert served is not None
+    assert served.probe is not None
+    hidden = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    for look, level in zip(order, served.probe.score(hidden).tolist(), strict=True):
+        look.level = level

@@ -1,0 +1,159 @@
+"""What has been decided, for metrics, for the counters of all replicas and for the status page."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from hashlib import blake2b
+from time import time
+from typing import get_args
+
+import msgspec
+
+from stopper.service.decisions.answers import Item, Undecided
+from stopper.service.decisions.histogram import observe_all
+from stopper.service.metrics import Metrics
+from stopper.service.status.records import Recent
+from stopper.service.store import Store, StoreUnavailable
+from stopper.wire import Decision, DecisionEvent, Reason
+
+_Seen = tuple[float, Item, Decision]
+
+FEED = "decisions"
+"""Feed of `stopper.service.status.records.Recent` as JSON, request ids as short hashes: every stop
+and mark of quiet traffic, a sample of busy traffic."""
+
+KEPT = 500
+"""Items of the feed."""
+
+EVERY_S = 0.5
+"""Seconds between two messages to the store."""
+
+MOST_A_MESSAGE = 10
+"""Decisions of each of the feed's two kinds (stops and marks, the newest of all) a message."""
+
+COUNTER = "events.{decision}.{reason}"
+"""Counters of all replicas: decision is "stop", "mark" or "continue", reason as in the answer."""
+
+
+_DECISION = {
+    "score_above_threshold": "stop",
+    "margin_above_schedule": "stop",
+    "audit": "mark",
+}
+"""What the other reasons lead to is "continue"."""
+
+
+class Tally:
+    """Counts decisions, at once or (scores) soon in the metrics, twice a second in the store.
+
+    Parameters
+    ----------
+    metrics
+        This process's.
+    store
+        Of all replicas; while it is away the counts wait here, and the feed has a gap.
+
+    """
+
+    def __init__(self, metrics: Metrics, store: Store) -> None:
+        self._metrics = metrics
+        self._store = store
+        self._labelled = {
+            reason: metrics.decisions.labels(_DECISION.get(reason, "continue"), reason)
+            for reason in get_args(Reason)
+        }
+        self._fleet: Counter[str] = Counter()
+        self._scores: list[float] = []
+        self._notable: deque[_Seen] = deque(maxlen=MOST_A_MESSAGE)
+        self._newest: deque[_Seen] = deque(maxlen=MOST_A_MESSAGE)
+
+    def not_decided(self, reason: Undecided, events: int) -> None:
+        """Count events whose traces go on because nothing could be decided."""
+        counter = self._metrics.not_applied
+        if reason == "store_unavailable":
+            counter = self._metrics.fail_open
+        counter.labels(reason).inc(events)
+
+    def add(self, items: Sequence[Item], answers: Sequence[Decision], seconds: float) -> None:
+        """Take in a body of events and its answers."""
+        self._metrics.decision_seconds.observe(seconds)
+        found = Counter([answer.reason for answer in answers])
+        for reason, number in found.items():
+            self._labelled[reason].inc(number)
+        self._fleet.update(found)
+        self._scores += [
+            answer.score
+            for answer in answers
+            if answer.score is not None and answer.artifact is not None
+        ]
+        now = time()
+        if not found.keys().isdisjoint(_DECISION):
+            self._notable.extend(
+                (now, item, answer)
+                for item, answer in zip(items, answers, strict=True)
+                if answer.reason in _DECISION
+            )
+        elif answers[-1].reason != "refused":
+            self._newest.append((now, items[-1], answers[-1]))
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Tell the store in the background, and once more at the end."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            await self.flush()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Tell metrics and store what they do not know yet; a store that is away hears it later."""
+        scores, self._scores = self._scores, []
+        observe_all(self._metrics.probe_score, scores)
+        counts, self._fleet = self._fleet, Counter()
+        seen = sorted([*self._notable, *self._newest], key=lambda one: one[0])
+        self._notable.clear()
+        self._newest.clear()
+        if not counts:
+            return
+        named = {
+            COUNTER.format(decision=_DECISION.get(reason, "continue"), reason=reason): float(number)
+            for reason, number in counts.items()
+        }
+        try:
+            await self._store.count(named)
+        except StoreUnavailable:  # fails open and is counted where decisions are made
+            self._fleet.update(counts)
+            return
+        with contextlib.suppress(StoreUnavailable):
+            for one in seen:
+                await self._store.push(FEED, _recent(*one), KEPT)
+
+
+def _recent(when: float, item: Item, answer: Decision) -> bytes:
+    return msgspec.json.encode(
+        Recent(
+            source="events",
+            time=datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds"),
+            request_id=blake2b(answer.request_id.encode(), digest_size=6).hexdigest(),
+            decision=_DECISION.get(answer.reason, "continue"),
+            reason=answer.reason,
+            model=item.model if isinstance(item, DecisionEvent) else None,
+            position=answer.position,
+            score=answer.score,
+            threshold=answer.threshold,
+            alpha=answer.alpha,
+            artifact=answer.artifact,
+        )
+    )
