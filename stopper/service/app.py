@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from stopper import __version__
 from stopper.service import admin, decisions, front_door, health, openapi, problems
+from stopper.service.proxy.attach import attach as attach_front
 from stopper.service.runtime import Runtime
 from stopper.service.settings import ServeSettings
 
@@ -18,6 +19,7 @@ PARTS: tuple[Part, ...] = (
     health.attach,
     admin.attach,
     decisions.attach,
+    attach_front,
 )
 """Each adds its routes and what runs beside them."""
 
