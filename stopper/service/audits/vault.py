@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -9,6 +12,8 @@ from stopper.service.audits.pages import Head, decode, encode
 from stopper.service.audits.watching import Entered
 from stopper.service.control import Control
 from stopper.service.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +52,15 @@ class Kept:
 
 
 class Vault:
-    """Reads and exchanges states; of pages, which never change, each is read once."""
+    """Reads and exchanges states; of pages, which never change, each is read once.
+
+    A store that came back without a state gets the last one that was seen here: the evidence of
+    weeks should not depend on one server's disk.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._pages: dict[str, dict[str, bytes]] = {}
+        self._last: dict[str, Kept] = {}
 
     async def look(self, beginning: Beginning, last: Kept | None = None) -> Kept:
         """Read the head alone; `last` is returned if nothing has changed.
@@ -62,10 +71,16 @@ class Vault:
             The latter if it is damaged.
 
         """
-        data = await self._store.get(beginning.key)
+        key = beginning.key
+        data = await self._store.get(key)
+        if data is None and key in self._last:
+            logger.warning("the store lost the audits of artifact %s: put back", beginning.version)
+            await self._put_pages(self._last[key].pages)
+            known = self._last[key].data
+            data = await self._store.update(key, lambda found: known if found is None else found)
         if last is not None and data == last.data:
             return last
-        return Kept(data, None if data is None else decode(data, beginning.key))
+        return Kept(data, None if data is None else decode(data, key))
 
     async def read(self, beginning: Beginning) -> Kept:
         """Read a state with its pages.
@@ -79,14 +94,14 @@ class Vault:
         kept = await self.look(beginning)
         if kept.head is None:
             return kept
-        known = self._pages.get(beginning.key, {})
+        known = self._last.get(beginning.key, Kept()).pages
         pages = {}
         for name in (*kept.head.older, *kept.head.newer):
             page = known.get(name) or await self._store.get(_page(name))
             if page is not None:
                 pages[name] = page
-        self._pages[beginning.key] = pages
-        return Kept(kept.data, kept.head, pages)
+        self._last[beginning.key] = kept = Kept(kept.data, kept.head, pages)
+        return kept
 
     async def exchange(self, beginning: Beginning, before: Kept, entered: Entered) -> bool:
         """Put a new state in the place of the one it was made from; False if that has changed.
@@ -97,9 +112,8 @@ class Vault:
             Whether it was exchanged is not known.
 
         """
-        for name, page in entered.pages.items():
-            if name not in before.pages:
-                await self._store.update(_page(name), lambda _, page=page: page)  # type: ignore[misc]
+        new = {name: page for name, page in entered.pages.items() if name not in before.pages}
+        await self._put_pages(new)
         data = encode(entered.head)
         done = False
 
@@ -110,11 +124,19 @@ class Vault:
 
         await self._store.update(beginning.key, change)
         if done:
-            self._pages[beginning.key] = entered.pages
+            self._last[beginning.key] = Kept(data, entered.head, entered.pages)
             for name in before.pages.keys() - entered.pages.keys():
                 await self._store.update(_page(name), lambda _: None)
         return done
 
+    async def _put_pages(self, pages: Mapping[str, bytes]) -> None:
+        for name, page in pages.items():
+            await self._store.update(_page(name), functools.partial(_always, page))
+
 
 def _page(name: str) -> str:
     return f"monitor-page:{name}"
+
+
+def _always(page: bytes, _: bytes | None) -> bytes:
+    return page

@@ -135,7 +135,11 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Scores(msgspec.Struct, frozen=True):
-    """Shaped scores at cues: of the calibration traces, and the newest ones this fleet has seen."""
+    """Shaped scores at cues: of the calibration traces, and a sample of those seen lately.
+
+    A trace that is stopped has no later cues, so that the two need not agree; the panel
+    "top_scores" of `Standing`, of whole traces, is the one to judge by.
+    """
 
     edges: list[float]
     calibration: list[int]
@@ -148,7 +152,8 @@ class Served(msgspec.Struct, frozen=True):
     Attributes
     ----------
     silenced
-        Why it stops nothing at present; None if it may.
+        Why it stops nothing at present; None if it may. "artifact_unavailable": this replica cannot
+        load the version that serves the model.
     standing
         None before the first audit, or while the store is away and nothing is known.
     fault
@@ -159,7 +164,7 @@ class Served(msgspec.Struct, frozen=True):
     """
 
     card: Card
-    silenced: Literal["kill_switch", "alarm"] | None
+    silenced: Literal["kill_switch", "alarm", "artifact_unavailable"] | None
     alarm: Alarm | None
     rearmed: Rearmed | None
     standing: Standing | None
