@@ -162,3 +162,107 @@ def test_the_endpoint_and_the_file_tell_the_same(server, client):
 
 def test_an_unknown_request_is_404(server):
     assert httpx.get(f"{server[0]}/stopper/decisions/nobody").status_code == 404
+
+
+@pytest.fixture(scope="module")
+def operator(server):
+    """A connection that is open already: what it asks must come while a request runs."""
+    with httpx.Client(base_url=server[0]) as made:
+        assert made.get("/stopper/counters").status_code == 200
+        yield made
+
+
+def stop_thinking(operator, response_id):
+    found = operator.post(f"/stopper/requests/{response_id}/stop-thinking")
+    return found.status_code, found.json()
+
+
+def stream_and_stop(client, operator, number, expected, **extra):
+    """Stream a request and ask it, at its first sign of thinking, to stop.
+
+    On a busy machine the wish may come when all is over: then once more.
+    """
+    for _ in range(5):
+        reasoning, content, said = "", "", []
+        chunks = client.chat.completions.create(
+            model="reasoner",
+            messages=MESSAGES[number],
+            max_tokens=380,
+            seed=number,
+            stream=True,
+            extra_body=extra,
+        )
+        for chunk in chunks:
+            for choice in chunk.choices:
+                reasoning += getattr(choice.delta, "reasoning", None) or ""
+                content += choice.delta.content or ""
+            if reasoning and len(said) < 3:
+                said.append(stop_thinking(operator, chunk.id))
+        if said[0][0] == expected:
+            return chunk, reasoning, content, said
+    pytest.fail(f"came too late five times: {said}")
+
+
+@pytest.mark.parametrize("mode", ["audit", 1])
+def test_a_running_request_is_told_to_stop_thinking_and_answers(
+    server, client, operator, stopped, mode
+):
+    number, _, _ = stopped
+    full = ask(client, number, stopper=0).choices[0].message
+    # At this alpha it is watched and goes on for longer than the wish takes to arrive.
+    xargs = {"stopper": mode, "stopper_alpha": 0.004}
+    last, reasoning, content, said = stream_and_stop(
+        client, operator, number, 200, vllm_xargs=xargs
+    )
+    answer = said[0][1]
+    assert answer["outcome"] == "stopping"
+    # The other two come while it closes, answers, or is over.
+    assert {said[at][1]["outcome"] for at in (1, 2)} <= {
+        "already_stopping",
+        "not_thinking",
+        "unknown",
+    }
+    assert len(reasoning) < len(full.reasoning)
+    assert full.reasoning.startswith(reasoning.rstrip())
+    assert "\\boxed{" in content
+    assert "</think>" not in content
+    found = decision(server, last)
+    assert found["request_id"] in answer["request_ids"]
+    assert (found["decision"], found["reason"]) == ("stopped", "asked_to_stop")
+    assert found["position"] > 0
+    assert (found["score"], found["threshold"], found["alpha"]) == (None, None, 0.004)
+    assert stop_thinking(operator, last.id)[0] == 404
+
+
+def test_who_is_not_watched_or_does_not_run_is_told_so(client, operator, stopped):
+    *_, said = stream_and_stop(
+        client, operator, stopped[0], 409, ignore_eos=True, vllm_xargs={"stopper": 0}
+    )
+    assert (said[0][1]["outcome"], said[0][1]["reason"]) == ("not_watched", "asked_off")
+    status, answer = stop_thinking(operator, "nobody")
+    assert (status, answer["outcome"]) == (404, "unknown")
+
+
+def test_who_answers_already_is_told_so(client, operator, stopped):
+    """It answers on and on, so that there is time to ask; on a busy machine perhaps not at once."""
+    for _ in range(5):
+        with client.chat.completions.create(
+            model="reasoner", messages=MESSAGES[stopped[0]], max_tokens=380, seed=stopped[0],
+            stream=True, extra_body={"ignore_eos": True},
+        ) as chunks:  # fmt: skip
+            answering = (c for c in chunks if any(choice.delta.content for choice in c.choices))
+            status, answer = stop_thinking(operator, next(answering).id)
+        if status == 409:
+            break
+    assert (status, answer["outcome"]) == (409, "not_thinking")
+
+
+def test_every_kind_of_response_finds_its_decision(server, client):
+    several = client.chat.completions.create(
+        model="reasoner", messages=MESSAGES[0], max_tokens=8, n=2
+    )
+    assert decision(server, several)["request_id"].startswith(f"0_{several.id}-")
+    plain = client.completions.create(model="reasoner", prompt=["So", "Then"], max_tokens=4)
+    assert decision(server, plain)["request_id"].startswith(f"{plain.id}-0")
+    response = client.responses.create(model="reasoner", input="2+3?", max_output_tokens=8)
+    assert decision(server, response)["request_id"].startswith(f"{response.id}_0")
