@@ -9,9 +9,11 @@ from fastapi import FastAPI
 
 from stopper import __version__
 from stopper.service import admin, decisions, front_door, health, openapi, problems
+from stopper.service.audits.part import attach as attach_audits
 from stopper.service.proxy.attach import attach as attach_front
 from stopper.service.runtime import Runtime
 from stopper.service.settings import ServeSettings
+from stopper.service.status.route import attach as attach_status
 
 Part = Callable[[FastAPI, Runtime], None]
 
@@ -20,6 +22,8 @@ PARTS: tuple[Part, ...] = (
     admin.attach,
     decisions.attach,
     attach_front,
+    attach_audits,
+    attach_status,
 )
 """Each adds its routes and what runs beside them."""
 

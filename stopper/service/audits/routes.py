@@ -44,7 +44,7 @@ def attach(app: FastAPI, runtime: Runtime, desk: Desk) -> None:
         "type": "object",
         "required": ["audits"],
         "additionalProperties": False,
-        "properties": {"audits": {"type": "array", "items": audit, "minItems": 1}},
+        "properties": {"audits": {"type": "array", "items": audit, "minItems": 1, "maxItems": MOST_AUDITS}},
     }
     body = {"anyOf": [audit, many]}
 
