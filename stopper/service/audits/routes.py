@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from calibration.monitor import Audit
 from stopper.service.audits import reading
 from stopper.service.audits.desk import Desk, Fate
-from stopper.service.audits.records import LeftOut, Rearm, RearmedAnswer, Receipt
+from stopper.service.audits.records import MOST_AUDITS, LeftOut, Rearm, RearmedAnswer, Receipt
 from stopper.service.auth import require
 from stopper.service.problems import refuse
 from stopper.service.runtime import Runtime
@@ -44,7 +44,9 @@ def attach(app: FastAPI, runtime: Runtime, desk: Desk) -> None:
         "type": "object",
         "required": ["audits"],
         "additionalProperties": False,
-        "properties": {"audits": {"type": "array", "items": audit, "minItems": 1, "maxItems": MOST_AUDITS}},
+        "properties": {
+            "audits": {"type": "array", "items": audit, "minItems": 1, "maxItems": MOST_AUDITS}
+        },
     }
     body = {"anyOf": [audit, many]}
 
