@@ -13,6 +13,8 @@ from typing import Any, get_args
 import pytest
 import typer
 
+from adapters.vllm import stop_thinking
+from adapters.vllm.record import record
 from adapters.vllm.request_options import RequestOptions
 from adapters.vllm.session import Session
 from adapters.vllm.settings import PluginSettings
@@ -146,11 +148,12 @@ def test_the_plugin_page_names_every_setting() -> None:
 
 def test_the_plugin_page_names_every_field_and_reason_of_a_decision() -> None:
     text = (ROOT / "docs" / "vllm.md").read_text()
-    fields = re.findall(r'^ +"(\w+)":', inspect.getsource(Session._record), re.MULTILINE)
+    fields = re.findall(r'^ +"(\w+)":', inspect.getsource(record), re.MULTILINE)
     refused = re.findall(r'_refuse\(.*"(\w+)"', inspect.getsource(Session._admit))
     assert len(fields) >= 10
     assert len(refused) >= 4
-    assert [name for name in (*fields, *refused) if f"`{name}`" not in text] == []
+    names = (*fields, *refused, *get_args(stop_thinking.Outcome), stop_thinking.STOPPED_BEFORE)
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 def test_the_readme_quotes_the_promise() -> None:
