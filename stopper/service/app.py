@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import FastAPI
 
 from stopper import __version__
-from stopper.service import admin, decisions, front_door, health, openapi, problems
+from stopper.service import admin, decisions, front_door, health, openapi, page, problems
 from stopper.service.audits.part import attach as attach_audits
 from stopper.service.proxy.attach import attach as attach_front
 from stopper.service.runtime import Runtime
@@ -24,6 +24,7 @@ PARTS: tuple[Part, ...] = (
     attach_front,
     attach_audits,
     attach_status,
+    page.attach,
 )
 """Each adds its routes and what runs beside them."""
 
