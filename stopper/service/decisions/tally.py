@@ -16,6 +16,7 @@ import msgspec
 from stopper.service.decisions.answers import Item, Undecided
 from stopper.service.decisions.histogram import observe_all
 from stopper.service.metrics import Metrics
+from stopper.service.status import scores
 from stopper.service.status.records import Recent
 from stopper.service.store import Store, StoreUnavailable
 from stopper.wire import Decision, DecisionEvent, Reason
@@ -68,6 +69,7 @@ class Tally:
         }
         self._fleet: Counter[str] = Counter()
         self._scores: list[float] = []
+        self._last: Sequence[Decision] = ()
         self._notable: deque[_Seen] = deque(maxlen=MOST_A_MESSAGE)
         self._newest: deque[_Seen] = deque(maxlen=MOST_A_MESSAGE)
 
@@ -90,6 +92,7 @@ class Tally:
             for answer in answers
             if answer.score is not None and answer.artifact is not None
         ]
+        self._last = answers
         now = time()
         if not found.keys().isdisjoint(_DECISION):
             self._notable.extend(
@@ -119,8 +122,8 @@ class Tally:
 
     async def flush(self) -> None:
         """Tell metrics and store what they do not know yet; a store that is away hears it later."""
-        scores, self._scores = self._scores, []
-        observe_all(self._metrics.probe_score, scores)
+        seen_scores, self._scores = self._scores, []
+        observe_all(self._metrics.probe_score, seen_scores)
         counts, self._fleet = self._fleet, Counter()
         seen = sorted([*self._notable, *self._newest], key=lambda one: one[0])
         self._notable.clear()
@@ -139,6 +142,18 @@ class Tally:
         with contextlib.suppress(StoreUnavailable):
             for one in seen:
                 await self._store.push(FEED, _recent(*one), KEPT)
+            sample = _sample(self._last)
+            if sample:
+                await self._store.push(scores.FEED, msgspec.json.encode(sample), scores.KEPT)
+
+
+def _sample(answers: Sequence[Decision]) -> dict[str, list[float]]:
+    """Return the scores of one body, by artifact, for the histogram of the status page."""
+    found: dict[str, list[float]] = {}
+    for answer in answers[: scores.MOST]:
+        if answer.score is not None and answer.artifact is not None:
+            found.setdefault(answer.artifact, []).append(answer.score)
+    return found
 
 
 def _recent(when: float, item: Item, answer: Decision) -> bytes:

@@ -58,6 +58,10 @@ class Books:
         if failed:
             metrics.fail_open.labels("finished_listener").inc(failed)
 
+    def miss_audit(self) -> None:
+        """Count a request chosen for an audit whose response never ended, or was an error."""
+        self._runtime.metrics.audits.labels("unfinished").inc()
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Tell the store in the background, and once more at the end."""

@@ -129,6 +129,8 @@ class Relay(Response):
             await self._refuse(refused, scope, receive, send)
         elif self._told is not None:
             self._front.books.enter(self._finished(self._told), self._prepared)
+        if self._prepared.audited and (refused is not None or self._told is None):
+            self._front.books.miss_audit()
 
     async def _relay(self, send: Send, clock: SilenceClock) -> None:
         clock.start(self._front.settings.first_byte_s)

@@ -58,10 +58,11 @@ class ScoreSample:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(EVERY_S)
-            seen, self._seen = self._seen, self._seen.__class__(self._seen.default_factory)
-            if seen:
+            message = {version: list(scores) for version, scores in self._seen.items()}
+            self._seen.clear()
+            if message:
                 with contextlib.suppress(StoreUnavailable):
-                    await self._store.push(FEED, msgspec.json.encode(seen), KEPT)
+                    await self._store.push(FEED, msgspec.json.encode(message), KEPT)
 
 
 async def recent_scores(store: Store) -> dict[str, list[float]]:
