@@ -22,12 +22,12 @@ def serve(
     redis: Annotated[
         str | None, typer.Option(help="Redis that all replicas share.", metavar="URL")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one [8080].")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one (8080).")] = None,
     config: Annotated[
         Path | None, typer.Option(help="Settings as TOML (docs/sidecar.md).", metavar="FILE")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; several need Redis [1].")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; several need Redis (1).")] = None,
     alpha: Annotated[
         float | None, typer.Option(help="Tolerated share of bad stops where a request names none.")
     ] = None,
@@ -36,16 +36,16 @@ def serve(
     ] = None,
     allow_open: Annotated[
         bool | None,
-        typer.Option("--allow-open", help="Serve other machines without API keys.", is_flag=True),
+        typer.Option("--allow-open", help="Serve other machines without API keys."),
     ] = None,
     log_format: Annotated[
-        str | None, typer.Option(help="json or text [json].", metavar="FORMAT")
+        str | None, typer.Option(help="json or text (json).", metavar="FORMAT")
     ] = None,
     log_level: Annotated[
-        str | None, typer.Option(help="debug, info, warning or error [info].", metavar="LEVEL")
+        str | None, typer.Option(help="debug, info, warning or error (info).", metavar="LEVEL")
     ] = None,
     otel: Annotated[
-        bool | None, typer.Option("--otel", help="Trace requests by OpenTelemetry.", is_flag=True)
+        bool | None, typer.Option("--otel", help="Trace requests by OpenTelemetry.")
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Say what would be served and what is wrong, and end.")

@@ -214,7 +214,7 @@ class Catalog:
 
     def _below_root(self, model: str, folder: str) -> Path:
         root = self._root if self._root is not None else self._first[model].folder.parent
-        if Path(folder).name != folder or folder in ("", ".", ".."):
+        if Path(folder).name != folder or not folder.isprintable() or folder in ("", ".", ".."):
             raise InputError(f"folder {folder!r}: give the name of a folder in {root.name}/")
         return root / folder
 
