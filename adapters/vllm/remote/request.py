@@ -12,7 +12,7 @@ from adapters.vllm.watch import Outcome
 from stopper.wire import Decision
 
 #: Reasons with which the sidecar itself fails open, and those by which it stops nobody.
-_FAILED = {"store_unavailable", "artifact_changed", "refused"}
+_FAILED = {"store_unavailable", "artifact_changed", "artifact_unavailable", "refused"}
 _NOT_APPLIED = {"kill_switch", "alarm", "too_few_calibration_traces"}
 
 

@@ -11,7 +11,7 @@ HEAVY = {
 }  # fmt: skip
 ENGINE_SIDE = (
     "plugin", "install", "session", "watch", "host_tracker", "device_tracker", "rows", "journal",
-    "settings", "request_options", "compatibility", "fingerprint",
+    "settings", "request_options", "compatibility", "fingerprint", "remote.session",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sidecars import VERSION, decide, packed
+from remote_sidecars import VERSION, decide, packed
 
 from adapters.vllm.remote.answers import Answer, Garbage, read_answers, read_problem
 from stopper.wire import Decision, DecisionEvent, Problem

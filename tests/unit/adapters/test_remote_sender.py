@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import msgspec
 import pytest
-from sidecars import (
+from remote_sidecars import (
     VERSION,
     Handler,
     Sidecar,

@@ -171,6 +171,7 @@ def test_below_the_threshold_is_what_the_sidecar_says() -> None:
         ("too_few_calibration_traces", "not_applied", {}),
         ("store_unavailable", "failed_open", {"remote_store_unavailable": 1}),
         ("artifact_changed", "failed_open", {"remote_artifact_changed": 1}),
+        ("artifact_unavailable", "failed_open", {"remote_artifact_unavailable": 1}),
     ],
 )
 def test_why_the_sidecar_stops_nobody_is_why_the_request_was_not_stopped(
