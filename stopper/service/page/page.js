@@ -1,6 +1,7 @@
 "use strict";
 // Draws GET /v1/status every two seconds. All text goes in as text nodes, never as markup.
 const EVERY_MS = 2000;
+const narrow = matchMedia("(max-width: 46rem)");
 const $ = (id) => document.getElementById(id);
 let key = sessionStorage.getItem("stopper-key") || "";
 let switchOn = false;
@@ -22,7 +23,7 @@ function drawn(name, attributes = {}, ...children) {
 }
 
 const number = (value, digits = 0) => value === null || value === undefined ? "–"
-  : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  : (Math.abs(value) < 0.5 * 10 ** -digits ? 0 : value).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const short = (value) => value === null || value === undefined ? "–"
   : Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(2)
   : number(value, 3);
@@ -61,7 +62,7 @@ function fact(term, value) {
 
 // A horizontal scale with a bar from low to high, a dot, and a mark.
 function gauge(label, { low, high, at, mark, markText, top, text }) {
-  const width = 520, left = 6, right = width - 6, y = 34;
+  const width = narrow.matches ? 320 : 520, left = 6, right = width - 6, y = 34;
   const x = (value) => left + (right - left) * Math.min(Math.max(value / top, 0), 1);
   const parts = [
     drawn("rect", { x: left, y: y - 6, width: right - left, height: 12, rx: 6, fill: "var(--soft)" }),
@@ -82,7 +83,7 @@ function gauge(label, { low, high, at, mark, markText, top, text }) {
 
 // Shares per bin of calibration (outline) and of today (bars); bins are of equal width on the page.
 function histogram(edges, before, now, threshold) {
-  const width = 520, height = 150, left = 6, base = 118, right = width - 6;
+  const width = narrow.matches ? 320 : 520, height = 150, left = 6, base = 118, right = width - 6;
   const share = (counts) => {
     const total = counts.reduce((sum, count) => sum + count, 0);
     return counts.map((count) => total ? count / total : 0);
@@ -97,7 +98,7 @@ function histogram(edges, before, now, threshold) {
     parts.push(drawn("path", { d: `M${x} ${y(old[bin])}H${x + step}`, stroke: "var(--ink)", "stroke-width": 2, fill: "none" }));
   }
   edges.forEach((edge, index) => {
-    if (bins > 8 && index % 2) return;
+    if (bins > 8 && index % (narrow.matches ? 3 : 2)) return;
     parts.push(drawn("text", { x: left + (index + 1) * step, y: base + 16, "text-anchor": "middle", class: "faint" }, number(edge, 1)));
   });
   parts.push(drawn("line", { x1: left, x2: right, y1: base, y2: base, stroke: "var(--line)" }));
@@ -153,8 +154,10 @@ function notices(status) {
     if (card.expired) made.push(notice("warn", `Artifact ${card.version} has expired`, `Its promise ran out on ${day(card.expires)}. Calibrate again.`));
     if (card.stops === "never") made.push(notice("warn", `Artifact ${card.version} stops nothing`, `Too few calibration traces for alpha ${card.alpha}.`));
     if (served.fault) made.push(notice("warn", `Audits of ${card.version} are not counted`, served.fault));
-    for (const warned of served.standing ? served.standing.warnings : []) {
-      made.push(notice("warn", `Traffic has changed: ${words(warned.panel)}`, `${warned.text} Noticed at audit ${number(warned.audits)}; advice, no alarm.`));
+    const warnings = served.standing ? served.standing.warnings : [];
+    if (warnings.length) {
+      made.push(notice("warn", "The traffic is no longer the one calibrated on", "Advice, no alarm: the promise may still hold, but it was made for other traffic.",
+        node("ul", { class: "small" }, ...warnings.map((warned) => node("li", {}, `${warned.text} (noticed at audit ${number(warned.audits)})`)))));
     }
   }
   if (!status.store.reachable) made.push(notice("bad", "The store is away", "Nothing is stopped by the stop-decision endpoint until it is back; generations go on."));
@@ -220,7 +223,7 @@ function artifact(served) {
     const fresh = scores.recent.reduce((sum, count) => sum + count, 0);
     right.append(node("h2", {}, "Scores at cues"),
       histogram(scores.edges, scores.calibration, scores.recent, card.threshold),
-      node("p", { class: "small muted" }, fresh ? `Bars: the newest ${number(fresh)} scores. Black lines: the calibration traces; bins of equal share there.` : "Black lines: the calibration traces. No scores seen yet."));
+      node("p", { class: "small muted" }, fresh ? `Bars: the newest ${number(fresh)} scores. Lines: the calibration traces, in bins of equal share.` : "Lines: the calibration traces. No scores seen yet."));
   }
   return node("div", { class: "grid" }, left, right);
 }
