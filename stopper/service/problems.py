@@ -9,6 +9,7 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from stopper.wire import Problem
@@ -107,6 +108,9 @@ def install(app: FastAPI) -> None:
         )
         return respond(problem("bad-request", faults))
 
+    async def gone(_: Request, __: Exception) -> Response:
+        return respond(problem("bad-request", "The body ended early."))  # nobody reads it
+
     async def fault(_: Request, error: Exception) -> Response:
         logger.error("fault in a request", exc_info=error)
         return respond(problem("internal", "The log has the details."))
@@ -114,4 +118,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, known)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, fault)

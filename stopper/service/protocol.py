@@ -46,19 +46,21 @@ class GuardedProtocol(HttpToolsProtocol):
         """Note that headers begin."""
         super().on_message_begin()
         self._in_headers = True
-        self._header_bytes = 0
 
     def on_headers_complete(self) -> None:
         """Note that headers are complete."""
         self._in_headers = False
+        self._header_bytes = 0
         self._disarm()
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, and watch headers that did not end with them."""
-        self._header_bytes += len(data)
+        if self._in_headers:
+            self._header_bytes += len(data)
         super().data_received(data)
         if self._in_headers:
+            self._header_bytes = self._header_bytes or 1  # began with the end of this data
             if self._header_bytes > HEADER_BYTES:
                 self._refuse("too-large", f"Headers may have {HEADER_BYTES} bytes.")
             else:
