@@ -251,7 +251,7 @@ def _add_stopper(app: FastAPI, engine: Engine) -> None:
     ) -> dict[str, list[dict[str, Any]]]:
         return {"decisions": engine.decisions(limit)}
 
-    @app.get("/stopper/decisions/{request_id}")
+    @app.get("/stopper/decisions/{request_id:path}")
     async def decision(request_id: str) -> dict[str, Any]:
         found = engine.decision(request_id)
         if found is None:
@@ -262,12 +262,11 @@ def _add_stopper(app: FastAPI, engine: Engine) -> None:
     async def counters() -> dict[str, dict[str, int]]:
         return engine.counters()
 
-    @app.post("/stopper/requests/{request_id}/stop-thinking")
+    @app.post("/stopper/requests/{request_id:path}/stop-thinking")
     async def stop_thinking(request_id: str) -> Response:
-        outcome, reason = engine.stop_thinking(request_id)
-        status = 404 if outcome is None else 200 if outcome == "stopping" else 409
-        body = {"outcome": outcome or "unknown"}
-        return JSONResponse(body | ({"reason": reason} if reason else {}), status)
+        found = engine.stop_thinking(request_id)
+        status = {"stopping": 200, "unknown": 404}.get(found["outcome"], 409)
+        return JSONResponse(found, status)
 
 
 def _add_own(app: FastAPI, engine: Engine) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stopper.errors import InputError
 from stopper.request_options import RequestOptions
@@ -147,8 +147,14 @@ class Engine:
             fixed = self.script.fixed_threshold
             return None, fixed, "no_fixed_threshold" if fixed is None else None
         alpha = self.script.alpha if options.alpha is None else options.alpha
+        if self.sidecar is not None:  # it has the thresholds
+            return alpha, None, None
         found = self.script.threshold(alpha)
         return alpha, found, "too_few_calibration_traces" if found is None else None
+
+    def oracle(self, run: Run) -> Sidecar | None:
+        """Return who decides on a request; a fixed threshold needs nobody."""
+        return None if run.options.mode == "fixed" else self.sidecar
 
     def finish(self, run: Run) -> None:
         """Take leave of a request, finished or aborted."""
@@ -195,10 +201,25 @@ class Engine:
             "fail_open": {} if self.sidecar is None else dict(self.sidecar.failed),
         }
 
-    def stop_thinking(self, name: str) -> tuple[Ask | None, str | None]:
-        """End a running request's thinking; None if none runs. And why it is not watched."""
+    def stop_thinking(self, name: str) -> dict[str, Any]:
+        """End a running request's thinking; returns what the plugin's endpoint answers."""
         run = _find(self._running, name)
-        return (None, None) if run is None else (run.stop_thinking(), run.refusal)
+        outcome: Ask | Literal["unknown"] = "unknown" if run is None else run.stop_thinking()
+        return {
+            "outcome": outcome,
+            "reason": run.refusal if run is not None and outcome == "not_watched" else None,
+            "request_ids": [] if run is None else [run.request_id],
+            "detail": _DETAIL[outcome],
+        }
+
+
+_DETAIL = {
+    "stopping": "the thinking is closed with the next token, and the answer follows",
+    "already_stopping": "the thinking is being closed already",
+    "not_thinking": "the request is not thinking: it answers",
+    "not_watched": "stopper has no hand in this request",
+    "unknown": "no such request is running: it is finished, or never was",
+}
 
 
 def _find(runs: dict[str, Run], name: str) -> Run | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -46,6 +47,27 @@ class Verdict:
     score: float | None
     threshold: float | None
     reason: str
+    artifact: str | None = None
+
+
+@dataclass(slots=True)
+class Heard:
+    """What came of asking elsewhere.
+
+    Attributes
+    ----------
+    asked
+        Cues that were sent.
+    lost
+        Cues that nothing was decided on, by cause.
+    last
+        Reason of the newest decision.
+
+    """
+
+    asked: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    last: str | None = None
 
 
 @dataclass(slots=True)
@@ -79,6 +101,8 @@ class Run:
     thinking_tokens: int = 0
     finish_reason: Literal["stop", "length", "abort"] | None = None
     thinks: bool = True
+    heard: Heard = field(default_factory=Heard)
+    forced_position: int | None = None
     _ordered: bool = False
 
     @property
@@ -156,7 +180,10 @@ class Run:
         if oracle is None or not self.watched or self.verdict is not None:
             return False
         self.verdict = oracle.told(self)
-        return self.verdict is not None and self.options.mode != "audit"
+        if self.verdict is None or self.options.mode == "audit":
+            return False
+        self.forced_position = len(self.output_ids)
+        return True
 
     def _at_cue(self, piece: Piece, oracle: Oracle | None) -> bool:
         assert piece.score is not None
@@ -165,6 +192,7 @@ class Run:
         if self.verdict is not None:  # marked: it thinks on, and its later cues count
             return False
         if oracle is not None:
+            self.heard.asked += 1
             oracle.ask(self, piece, position)
             return False
         assert self.threshold is not None
@@ -178,18 +206,12 @@ class Run:
     def record(self, artifact: str) -> dict[str, Any]:
         """Return the decision in the form that the vLLM plugin gives it (docs/vllm.md)."""
         verdict = self.verdict
-        if self.refusal is not None:
-            decision = "off" if self.refusal == "asked_off" else "not_applied"
-            reason = self.refusal
-        elif verdict is None:
-            decision = "not_stopped"
-            reason = "score_below_threshold" if self.cue_scores else "no_cue"
-        else:
-            asked = verdict.reason == "asked_to_stop"
-            decision = "marked" if self.options.mode == "audit" and not asked else "stopped"
-            reason = verdict.reason
+        decision, reason = self._decided()
         if self.options.mode == "fixed" and reason.startswith("score_"):
             reason += "_without_promise"
+        if verdict is not None and verdict.artifact is not None:
+            artifact = verdict.artifact
+        asked_elsewhere = {"forced_position": self.forced_position} if self.heard.asked else {}
         return {
             "request_id": self.request_id,
             "decision": decision,
@@ -197,6 +219,7 @@ class Run:
             "position": verdict and verdict.position,
             "score": verdict and verdict.score,
             "threshold": verdict.threshold if verdict else self.threshold,
+            **asked_elsewhere,
             "alpha": self.alpha,
             "cue": verdict and verdict.cue,
             "cues": len(self.cue_scores),
@@ -206,3 +229,20 @@ class Run:
             "artifact": artifact,
             "running": self.finish_reason is None,
         }
+
+    def _decided(self) -> tuple[str, str]:
+        """Return decision and reason."""
+        if self.refusal is not None:
+            return "off" if self.refusal == "asked_off" else "not_applied", self.refusal
+        if self.verdict is not None:
+            reason = self.verdict.reason
+            marked = self.options.mode == "audit" and reason != "asked_to_stop"
+            return "marked" if marked else "stopped", reason
+        if not self.cue_scores:
+            return "not_stopped", "no_cue"
+        if not self.heard.asked:
+            return "not_stopped", "score_below_threshold"
+        if self.heard.last is not None:
+            return "not_stopped", self.heard.last
+        ((cause, _),) = self.heard.lost.most_common(1) or (("remote_unanswered", 0),)
+        return "failed_open", cause
