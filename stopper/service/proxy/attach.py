@@ -16,7 +16,7 @@ from stopper.service.auth import require
 from stopper.service.problems import ProblemError, refuse
 from stopper.service.proxy import documents, stop_thinking
 from stopper.service.proxy.bookkeeping import Books
-from stopper.service.proxy.connections import connect
+from stopper.service.proxy.connections import Connections
 from stopper.service.proxy.headers import to_engine, value_of
 from stopper.service.proxy.models import ModelLists
 from stopper.service.proxy.options import Silence, prepare
@@ -50,19 +50,19 @@ def attach(app: FastAPI, runtime: Runtime) -> None:
     """
     settings = runtime.settings
     servers = [EngineServer(upstream, settings.proxy) for upstream in settings.upstreams]
-    client = connect(settings.proxy)
-    models = ModelLists(client, servers, runtime.unready)
+    connections = Connections(settings.proxy)
+    models = ModelLists(connections, servers, runtime.unready)
     books = Books(runtime)
     front = Front(
-        Sender(client, servers, settings.proxy),
-        Reporter(client, runtime.catalog, settings.proxy.report_s),
+        Sender(connections, servers, settings.proxy),
+        Reporter(connections, runtime.catalog, settings.proxy.report_s),
         books,
         settings.proxy,
     )
 
     @contextlib.asynccontextmanager
     async def connected() -> AsyncIterator[None]:
-        async with client, books.running(), models.refreshing():
+        async with connections.running(), books.running(), models.refreshing():
             yield
 
     if servers:
@@ -135,7 +135,7 @@ def attach(app: FastAPI, runtime: Runtime) -> None:
         ],
     ) -> Stopping:
         _require(servers)
-        await stop_thinking.stop_thinking(client, servers, id, passed_on(request))
+        await stop_thinking.stop_thinking(connections, servers, id, passed_on(request))
         return Stopping()
 
 

@@ -8,10 +8,10 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 
-import httpx
 import msgspec
 
 from stopper.service.problems import ProblemError
+from stopper.service.proxy.connections import FAILURES, Connections
 from stopper.service.proxy.servers import EngineServer
 
 logger = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ class ModelLists:
 
     Parameters
     ----------
-    client
-        Connections to the engines.
+    connections
+        To the engines.
     servers
         The engines.
     unready
@@ -51,11 +51,11 @@ class ModelLists:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        connections: Connections,
         servers: Sequence[EngineServer],
         unready: dict[str, str],
     ) -> None:
-        self._client = client
+        self._connections = connections
         self._servers = servers
         self._unready = unready
         self._asked = -LEAST_S
@@ -117,15 +117,14 @@ class ModelLists:
     ) -> dict[str, bytes] | None:
         """Return a server's cards by model, their bytes unchanged; None where it does not tell."""
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                response = await self._client.get(
-                    f"{server.url}/v1/models", headers=server.headers(authorization)
-                )
-            server.reachable = response.status_code < 500  # 401: it wants the client's key
-            if response.status_code != 200:
-                raise ValueError(f"status {response.status_code}")
-            cards = {_card(raw).id: raw for raw in _list(response.content).data}
-        except (TimeoutError, httpx.HTTPError, ValueError) as error:  # msgspec's are ValueErrors
+            answer = await self._connections.ask(
+                "GET", f"{server.url}/v1/models", server.headers(authorization), TIMEOUT_S
+            )
+            server.reachable = answer.status < 500  # 401: it wants the client's key
+            if answer.status != 200:
+                raise ValueError(f"status {answer.status}")
+            cards = {_card(raw).id: raw for raw in _list(answer.body).data}
+        except (*FAILURES, ValueError) as error:  # msgspec's are ValueErrors
             if server.models is not None:
                 logger.warning("engine %s: does not tell its models: %r", server.url, error)
             server.models = None

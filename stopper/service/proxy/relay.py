@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import aiohttp
 import anyio
-import httpx
 import msgspec
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -18,6 +18,7 @@ from stopper.service import problems
 from stopper.service.problems import ProblemError
 from stopper.service.proxy import insertion, reports
 from stopper.service.proxy.bookkeeping import Books
+from stopper.service.proxy.connections import FAILURES
 from stopper.service.proxy.finished import FinishedRequest
 from stopper.service.proxy.headers import to_client
 from stopper.service.proxy.options import Prepared
@@ -124,7 +125,7 @@ class Relay(Response):
                 refused = self._fell_silent()
         finally:
             if self._answer is not None:
-                await release(self._answer)
+                release(self._answer)
         if refused is not None:
             await self._refuse(refused, scope, receive, send)
         elif self._told is not None:
@@ -139,9 +140,9 @@ class Relay(Response):
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         plain = response.headers.get("content-encoding", "identity") == "identity"
         chunks = self._chunks(answer, clock)
-        if response.status_code == 200 and plain and kind == "text/event-stream":
+        if response.status == 200 and plain and kind == "text/event-stream":
             await self._stream(answer, chunks, send)
-        elif response.status_code == 200 and plain and kind == "application/json":
+        elif response.status == 200 and plain and kind == "application/json":
             await self._object(answer, chunks, send)
         else:
             await self._pass(answer, chunks, send)
@@ -149,11 +150,11 @@ class Relay(Response):
     async def _chunks(self, answer: Answer, clock: SilenceClock) -> AsyncIterator[bytes]:
         idle = self._front.settings.idle_s
         try:
-            async for chunk in answer.response.aiter_raw():
+            async for chunk in answer.response.content.iter_any():
                 clock.stop()
                 yield chunk
                 clock.start(idle)
-        except httpx.HTTPError as error:
+        except FAILURES as error:
             answer.server.failed(error)
             logger.warning("engine %s: broke off: %r", answer.server.url, error)
             raise ProblemError(
@@ -236,9 +237,9 @@ class Relay(Response):
     async def _start(self, answer: Answer, send: Send, length: int | None) -> None:
         self._started = True
         response = answer.response
-        headers = to_client(response.headers.raw, self._request_id, length)
+        headers = to_client(response.raw_headers, self._request_id, length)
         message: Message = {
-            "type": "http.response.start", "status": response.status_code, "headers": headers,
+            "type": "http.response.start", "status": response.status, "headers": headers,
         }  # fmt: skip
         await send(message)
 
@@ -298,6 +299,6 @@ def _part(data: bytes) -> Message:
     return {"type": "http.response.body", "body": data, "more_body": True}
 
 
-def _length(response: httpx.Response) -> int | None:
+def _length(response: aiohttp.ClientResponse) -> int | None:
     text = response.headers.get("content-length", "")
     return int(text) if text.isascii() and text.isdigit() else None

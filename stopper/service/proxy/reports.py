@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
 from stopper.service.catalog import Catalog
+from stopper.service.proxy import connections
+from stopper.service.proxy.connections import FAILURES, Connections
 from stopper.service.proxy.savings import tokens_saved_estimate
 from stopper.service.proxy.servers import EngineServer
 from stopper.wire import Outcome, Report
@@ -68,8 +68,8 @@ class Reporter:
 
     Parameters
     ----------
-    client
-        Connections to the engines.
+    connections
+        To the engines.
     catalog
         Artifacts, for the estimate.
     timeout_s
@@ -77,8 +77,8 @@ class Reporter:
 
     """
 
-    def __init__(self, client: httpx.AsyncClient, catalog: Catalog, timeout_s: float) -> None:
-        self._client = client
+    def __init__(self, connections: Connections, catalog: Catalog, timeout_s: float) -> None:
+        self._connections = connections
         self._catalog = catalog
         self._timeout = timeout_s
 
@@ -105,23 +105,22 @@ class Reporter:
             return unknown("no_response_id")
         url = f"{server.url}/stopper/decisions/{quote(response_id, safe='')}"
         try:
-            async with asyncio.timeout(self._timeout):
-                response = await self._client.get(url, headers=headers)
-        except (TimeoutError, httpx.TimeoutException):
+            answer = await self._connections.ask("GET", url, headers, self._timeout)
+        except TimeoutError:
             return unknown("report_timeout")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except FAILURES as error:
             logger.warning("engine %s: no report: %r", server.url, error)
             return unknown("report_failed")
-        if response.status_code == 409 or _is_missing(response):
+        if answer.status == 409 or _is_missing(answer):
             server.lacks_stopper()
             return Told(Report("not_applied", "engine_without_stopper"))
-        if response.status_code == 404:
+        if answer.status == 404:
             return unknown("not_known_to_engine")
         try:
-            if response.status_code != 200:
-                raise ValueError(f"status {response.status_code}")
-            found = _record(response.content)
-            record: Mapping[str, Any] = msgspec.json.decode(response.content)
+            if answer.status != 200:
+                raise ValueError(f"status {answer.status}")
+            found = _record(answer.body)
+            record: Mapping[str, Any] = msgspec.json.decode(answer.body)
         except ValueError as error:  # msgspec's are
             logger.warning("engine %s: no report: %s", server.url, error)
             return unknown("report_failed")
@@ -152,12 +151,12 @@ class Reporter:
         return tokens_saved_estimate(profile.tokens, found.position)
 
 
-def _is_missing(response: httpx.Response) -> bool:
+def _is_missing(answer: connections.Told) -> bool:
     """Tell an engine without these routes from one that does not know the request."""
-    if response.status_code not in (404, 405):
+    if answer.status not in (404, 405):
         return False
     try:
-        detail = response.json()
+        detail = msgspec.json.decode(answer.body)
     except ValueError:
         return True  # not ours
     ours = isinstance(detail, dict) and str(detail.get("detail", "")).startswith("no decision")

@@ -18,10 +18,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import anyio
-import httpx
+import aiohttp
 
 from stopper.service.problems import ProblemError
+from stopper.service.proxy.connections import FAILURES, Connections
 from stopper.service.proxy.headers import Headers
 from stopper.service.proxy.servers import EngineServer, choose
 from stopper.service.settings import ProxySettings
@@ -30,8 +30,7 @@ PATIENCE_S = 2.0
 """The longest Retry-After that is waited for; a longer one is the client's to honour."""
 
 _NOT_TAKEN = (429, 503)
-_FAILURES = (502, 503, 504)
-_CLOSE_S = 2.0
+_FAILED = (502, 503, 504)
 
 
 @dataclass(slots=True)
@@ -51,16 +50,16 @@ class Answer:
     """An engine's response whose body has not been read."""
 
     server: EngineServer
-    response: httpx.Response
+    response: aiohttp.ClientResponse
 
 
 class Sender:
     """Finds a server that takes a request."""
 
     def __init__(
-        self, client: httpx.AsyncClient, servers: Sequence[EngineServer], settings: ProxySettings
+        self, connections: Connections, servers: Sequence[EngineServer], settings: ProxySettings
     ) -> None:
-        self._client = client
+        self._connections = connections
         self._servers = servers
         self._settings = settings
 
@@ -95,11 +94,11 @@ class Sender:
                 if refused is not None and not await self._worth_waiting(refused, server):
                     break
                 if refused is not None:
-                    await release(refused)
+                    release(refused)
                     refused = None
                 answer = await self._send_once(server, call, last=left == 0)
                 if answer is not None:
-                    if answer.response.status_code not in _NOT_TAKEN or left == 0:
+                    if answer.response.status not in _NOT_TAKEN or left == 0:
                         return answer
                     refused = answer
                 elif server in tried:
@@ -108,7 +107,7 @@ class Sender:
                 left -= 1
         except BaseException:
             if refused is not None:
-                await release(refused)
+                release(refused)
             raise
         assert refused is not None
         return refused
@@ -123,28 +122,26 @@ class Sender:
         return True
 
     async def _send_once(self, server: EngineServer, call: Call, *, last: bool) -> Answer | None:
-        request = self._client.build_request(
-            "POST", f"{server.url}{call.path}", content=call.body, headers=call.headers(server)
-        )
+        url = f"{server.url}{call.path}"
         if call.query:
-            request.url = request.url.copy_with(query=call.query)
+            url += "?" + call.query.decode("latin-1")
         call.server = server
         server.running += 1
         kept = False
         try:
-            response = await self._client.send(request, stream=True)
+            response = await self._connections.post(url, call.body, call.headers(server))
             kept = True
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             server.failed(error)
             if not last:
                 return None
-            slow = isinstance(error, httpx.ConnectTimeout)
+            slow = isinstance(error, aiohttp.ConnectionTimeoutError)
             raise ProblemError(
                 "upstream-timeout" if slow else "upstream-failed",
                 "No connection to an engine came about"
                 + (f" within {self._settings.connect_s:g} s." if slow else "."),
             ) from error
-        except httpx.HTTPError as error:
+        except FAILURES as error:
             server.failed(error)
             raise ProblemError(
                 "upstream-failed",
@@ -154,21 +151,20 @@ class Sender:
         finally:
             if not kept:
                 server.running -= 1
-        if response.status_code in _FAILURES:
-            server.failed(httpx.HTTPStatusError("refused", request=request, response=response))
+        if response.status in _FAILED:
+            server.failed(ConnectionError(f"status {response.status}"))
         else:
             server.succeeded()
         return Answer(server, response)
 
 
-async def release(answer: Answer) -> None:
-    """Close an answer's connection, whatever state it is in, also while being cancelled."""
+def release(answer: Answer) -> None:
+    """Give an answer's connection back, or close it at once if there is more to come on it."""
     answer.server.running -= 1
-    with anyio.move_on_after(_CLOSE_S, shield=True):
-        await answer.response.aclose()
+    answer.response.close()
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
     text = response.headers.get("retry-after", "")
     return float(text) if text.isascii() and text.isdigit() else None
 

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Sequence
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
 from stopper.service.problems import ProblemError
+from stopper.service.proxy.connections import FAILURES, Connections
 from stopper.service.proxy.servers import EngineServer
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _told = msgspec.json.Decoder(_Told).decode
 
 
 async def stop_thinking(
-    client: httpx.AsyncClient,
+    connections: Connections,
     servers: Sequence[EngineServer],
     request_id: str,
     authorization: str | None,
@@ -48,7 +48,7 @@ async def stop_thinking(
 
     """
     answers = await asyncio.gather(
-        *(_ask(client, server, request_id, authorization) for server in servers)
+        *(_ask(connections, server, request_id, authorization) for server in servers)
     )
     if any(answer == "stopping" for answer in answers):
         return
@@ -69,22 +69,21 @@ async def stop_thinking(
 
 
 async def _ask(
-    client: httpx.AsyncClient, server: EngineServer, request_id: str, authorization: str | None
+    connections: Connections, server: EngineServer, request_id: str, authorization: str | None
 ) -> _Told | str:
     url = f"{server.url}/stopper/requests/{quote(request_id, safe='')}/stop-thinking"
     try:
-        async with asyncio.timeout(TIMEOUT_S):
-            response = await client.post(url, headers=server.headers(authorization))
-    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
+        answer = await connections.ask("POST", url, server.headers(authorization), TIMEOUT_S)
+    except FAILURES as error:
         logger.warning("engine %s: not asked to stop: %r", server.url, error)
         return "silent"
-    if response.status_code == 200:
+    if answer.status == 200:
         return "stopping"
-    if response.status_code not in (404, 405, 409):
-        logger.warning("engine %s: not asked to stop: %d", server.url, response.status_code)
+    if answer.status not in (404, 405, 409):
+        logger.warning("engine %s: not asked to stop: %d", server.url, answer.status)
         return "silent"
     try:
-        told = _told(response.content)
+        told = _told(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return "no_stopper"  # it has no such route, or its stopper is off
-    return told if response.status_code == 409 else "unknown"
+    return told if answer.status == 409 else "unknown"
