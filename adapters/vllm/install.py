@@ -13,12 +13,13 @@ from typing import Any
 import torch
 
 from adapters.vllm.device_tracker import DeviceTracker
+from adapters.vllm.device_watch import DeviceWatch
 from adapters.vllm.fingerprint import num_layers
 from adapters.vllm.host_tracker import HostTracker
 from adapters.vllm.journal import Journal
 from adapters.vllm.session import Session
 from adapters.vllm.settings import PluginSettings, RemoteSettings
-from adapters.vllm.watch import DeviceWatch, HostWatch, Watch
+from adapters.vllm.watch import HostWatch, Watch
 from probes.network import Probe
 from probes.scorers import require_servable
 from probes.shaping import weight_of

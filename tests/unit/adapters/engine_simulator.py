@@ -20,11 +20,12 @@ from makers import HIDDEN, LAYERS, probe, spec
 from tokenizers import Tokenizer
 
 from adapters.vllm.device_tracker import DeviceTracker
+from adapters.vllm.device_watch import DeviceWatch
 from adapters.vllm.host_tracker import HostTracker
 from adapters.vllm.rows import StepRows
 from adapters.vllm.stop_thinking import Asked
 from adapters.vllm.stop_thinking import judge as rule
-from adapters.vllm.watch import DeviceWatch, Forced, HostWatch, Outcome, Watch
+from adapters.vllm.watch import Forced, HostWatch, Outcome, Watch
 from probes.network import Probe
 from probes.shaping import shape, weight_of
 from probes.torch_network import TorchProbe

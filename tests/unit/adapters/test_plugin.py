@@ -246,14 +246,15 @@ def test_bad_options_are_refused_where_a_server_answers_400(positional: bool) ->
     assert len(seen) == 3
 
 
-def test_the_v2_processor_forces_once_and_only_where_stopping_is_asked() -> None:
+def test_the_v2_processor_forces_once_and_wherever_a_stop_may_come() -> None:
     import torch
 
     from adapters.vllm.v2_processor import ForcingProcessor
     from adapters.vllm.watch import Forced
 
     forcing = ForcingProcessor()
-    asks = {None: True, 0: False, "audit": False, "nonsense": False, 1: True}
+    # An audit may be told to stop thinking.
+    asks = {None: True, 0: False, "audit": True, "fixed": True, "nonsense": False, 1: True}
     for mode, wanted in asks.items():
         extra = None if mode is None else {"stopper": mode}
         assert forcing.add_request(0, SimpleNamespace(extra_args=extra)) == wanted
