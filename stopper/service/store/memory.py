@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
+from ctypes import c_float
 from dataclasses import dataclass, field
 
-import numpy as np
+from msgspec.structs import replace
 
 from stopper.service.store.base import Advanced, Change, Outcome, Step
 
@@ -15,7 +16,7 @@ MOST_STEPS = 1024
 """Answers remembered per trace; a repeat of an older one counts as out of order."""
 
 _INF = float("inf")
-_f32 = np.float32
+_NAN = float("nan")
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class MemoryStore:
         trace.touched = now
         known = trace.answers.get(step.position)
         if known is not None:
-            return known
+            return replace(known, outcome="repeated")
         if step.artifact != trace.artifact:
             return _refused("artifact_changed", trace)
         if step.alpha != trace.alpha:
@@ -79,7 +80,7 @@ class MemoryStore:
         if step.position <= trace.last:
             return _refused("out_of_order", trace)
         answer = _take(trace, step)
-        trace.answers[step.position] = Advanced("repeated", *_rest(answer))
+        trace.answers[step.position] = answer
         if len(trace.answers) > MOST_STEPS:
             del trace.answers[next(iter(trace.answers))]
         return answer
@@ -139,15 +140,19 @@ class MemoryStore:
 def _take(trace: _Trace, step: Step) -> Advanced:
     trace.last = step.position
     level = step.level
-    score = float("nan")
+    score = _NAN
     if -_INF < level < _INF:
-        if step.weight == 0.0:
-            score = level
-        else:
-            trace.low = min(trace.low, level)
-            # One rounding an operation, as in `probes.shaping`.
-            rise = _f32(level) - _f32(trace.low)
-            score = float(_f32(level) + rise * _f32(step.weight))
+        score = level
+        if step.weight != 0.0:
+            if level < trace.low:
+                trace.low = level
+                score = _rounded(level) + 0.0  # no rise
+            else:
+                # One rounding an operation, as in `probes.shaping`: a double is fine enough for
+                # its rounding to be that of the exact result.
+                value = _rounded(level)
+                rise = _rounded(value - _rounded(trace.low))
+                score = _rounded(value + _rounded(rise * _rounded(step.weight)))
     passes = -_INF < score < _INF and step.threshold < _INF and score > step.threshold
     if passes and trace.mark is None:
         trace.mark = step.position
@@ -164,19 +169,9 @@ def _take(trace: _Trace, step: Step) -> Advanced:
     )
 
 
-def _rest(
-    answer: Advanced,
-) -> tuple[float, float, float | None, str, bool, bool, bool, int | None]:
-    return (
-        answer.score,
-        answer.threshold,
-        answer.alpha,
-        answer.artifact,
-        answer.audit,
-        answer.passes,
-        answer.marked,
-        answer.position_marked,
-    )
+def _rounded(number: float) -> float:
+    """Round to float32."""
+    return c_float(number).value
 
 
 def _refused(outcome: Outcome, trace: _Trace) -> Advanced:
