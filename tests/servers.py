@@ -25,11 +25,17 @@ HOST = "127.0.0.1"
 PATIENCE_S = 20.0  # this machine may be busy
 
 
-def free_port() -> int:
-    """Return a port that nothing listened on a moment ago."""
-    with socket.socket() as found:
-        found.bind((HOST, 0))
-        return int(found.getsockname()[1])
+def free_port(highest: int = 55535) -> int:
+    """Return a port that nothing listened on a moment ago.
+
+    A Redis of a cluster takes the one 10,000 higher as well.
+    """
+    while True:
+        with socket.socket() as found:
+            found.bind((HOST, 0))
+            port = int(found.getsockname()[1])
+        if port <= highest:
+            return port
 
 
 def redis_executable() -> str:

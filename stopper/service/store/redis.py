@@ -74,7 +74,7 @@ class RedisStore:
         self, url: str, prefix: str = "stopper", ttl_s: float = 3600.0, timeout_s: float = 0.25
     ) -> None:
         pool = _pool(url, timeout_s)
-        self._client = Redis(connection_pool=pool)
+        self._client = Redis.from_pool(pool)  # which owns the pool, and closes it
         self._prefix = f"{{{prefix}}}:"
         self._ttl_ms = max(1, math.ceil(ttl_s * 1000))
         self._timeout = timeout_s
@@ -176,9 +176,8 @@ class RedisStore:
         replies = await self._pipelined([("EVALSHA", script.sha, 1, *call) for call in calls])
         forgotten = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if forgotten:  # a new server, or its cache was flushed
-            await self._command("SCRIPT LOAD", script.text)
             again = await self._pipelined(
-                [("EVALSHA", script.sha, 1, *calls[number]) for number in forgotten]
+                [("EVAL", script.text, 1, *calls[number]) for number in forgotten]
             )
             for number, reply in zip(forgotten, again, strict=True):
                 replies[number] = reply
@@ -212,7 +211,7 @@ class RedisStore:
             if isinstance(error, ReadOnlyError):  # the primary has moved: look it up again
                 await self._client.connection_pool.disconnect(inuse_connections=False)
             raise StoreUnavailable(why) from error
-        except RedisError as error:
+        except (RedisError, ValueError) as error:  # or what redis-py cannot read
             raise StoreUnavailable(f"Redis refuses: {error}") from error
         self._gate.worked()
         return answer
