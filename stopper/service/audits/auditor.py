@@ -35,7 +35,7 @@ PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Before each further try; the last one for ever, while the engine is away."""
 
 MOST_TRIES = 5
-"""While the engine is there: then its failure is this request's own."""
+"""While the engine is there and not busy: then its failure is this request's own."""
 
 LAST_S = 3.0
 """Seconds for follow-ups under way when the sidecar ends."""
@@ -183,8 +183,8 @@ class Auditor:
             try:
                 return self._audit(job, await self._loss(job, follow_ups))
             except FollowUpFailed as failure:
-                there = await follow_ups.healthy(job.request)
-                tries += there
+                if not failure.busy and await follow_ups.healthy(job.request):
+                    tries += 1
                 if failure.final or tries >= MOST_TRIES:
                     # Stopped there it would have got no answer either.
                     logger.warning("no answer at a mark, which counts as bad: %s", failure)

@@ -16,12 +16,19 @@ HEALTH_S = 3.0
 class FollowUpFailed(Exception):  # noqa: N818 - reads as a sentence where it is raised
     """The engine did not answer as it should.
 
-    `final`: it has refused these ids for good (they exceed its longest context, for example).
+    Attributes
+    ----------
+    final
+        It has refused these ids for good: they exceed its longest context, for example.
+    busy
+        It was too slow, or wants nothing from us now: that says nothing of these ids.
+
     """
 
-    def __init__(self, why: str, *, final: bool = False) -> None:
+    def __init__(self, why: str, *, final: bool = False, busy: bool = False) -> None:
         super().__init__(why)
         self.final = final
+        self.busy = busy
 
 
 class _Choice(msgspec.Struct):
@@ -39,6 +46,7 @@ class _Text(msgspec.Struct):
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 _FINAL = frozenset({400, 413, 422})
+_BUSY = frozenset({401, 403, 404, 408, 429, 502, 503, 504})
 
 
 class FollowUps:
@@ -109,10 +117,13 @@ class FollowUps:
                 request.upstream + path, content=msgspec.json.encode(body), headers=headers
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise FollowUpFailed(f"{path}: {type(error).__name__}") from None
+            busy = isinstance(error, httpx.TimeoutException)
+            raise FollowUpFailed(f"{path}: {type(error).__name__}", busy=busy) from None
         status = response.status_code
         if status != 200:
-            raise FollowUpFailed(f"{path}: status {status}", final=status in _FINAL)
+            raise FollowUpFailed(
+                f"{path}: status {status}", final=status in _FINAL, busy=status in _BUSY
+            )
         try:
             return msgspec.json.decode(response.content, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
