@@ -128,7 +128,8 @@ class Board:
         """
 
         def encoded(before: bytes | None) -> bytes:
-            old = _decoded(before)
+            # A store that lost the record does not undo what stood in it.
+            old = max(_decoded(before), self.current, key=lambda record: record.generation)
             new = msgspec.structs.replace(change(old), generation=old.generation + 1)
             return msgspec.json.encode(new)
 

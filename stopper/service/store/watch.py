@@ -15,14 +15,15 @@ EVERY_S = 1.0
 
 @contextlib.asynccontextmanager
 async def watching(
-    store: Store, unready: MutableMapping[str, str], gauge: Gauge, every_s: float = EVERY_S
+    store: Store, degraded: MutableMapping[str, str], gauge: Gauge, every_s: float = EVERY_S
 ) -> AsyncIterator[None]:
-    """Keep `unready["store"]` and the gauge true while inside.
+    """Keep `degraded["store"]` and the gauge true while inside.
 
-    A store that is away at the start is no error: the sidecar fails open until it comes.
+    A store that is away, even at the start, makes nobody unready: the sidecar fails open, and what
+    goes through its front must not end with the store.
     """
-    await _look(store, unready, gauge)
-    task = asyncio.create_task(_look_forever(store, unready, gauge, every_s))
+    await _look(store, degraded, gauge)
+    task = asyncio.create_task(_look_forever(store, degraded, gauge, every_s))
     try:
         yield
     finally:
@@ -32,19 +33,19 @@ async def watching(
 
 
 async def _look_forever(
-    store: Store, unready: MutableMapping[str, str], gauge: Gauge, every_s: float
+    store: Store, degraded: MutableMapping[str, str], gauge: Gauge, every_s: float
 ) -> None:
     while True:
         await asyncio.sleep(every_s)
-        await _look(store, unready, gauge)
+        await _look(store, degraded, gauge)
 
 
-async def _look(store: Store, unready: MutableMapping[str, str], gauge: Gauge) -> None:
+async def _look(store: Store, degraded: MutableMapping[str, str], gauge: Gauge) -> None:
     try:
         await store.ping()
     except StoreUnavailable as error:
-        unready["store"] = str(error)
+        degraded["store"] = str(error)
         gauge.set(0)
     else:
-        unready.pop("store", None)
+        degraded.pop("store", None)
         gauge.set(1)
