@@ -42,18 +42,20 @@ class Emission(Response):
         wire = _Wire(scope, send, self._seen)
         left = asyncio.ensure_future(_left(receive))
         work = asyncio.ensure_future(self._work(wire))
+        gone = False
         try:
             await asyncio.wait({left, work}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                self._seen.client_left = not wire.broken
-                return
-            work.result()
-            self._seen.finished = True
+            if work.done():
+                work.result()
+            else:
+                gone = not wire.broken
         finally:
             for task in (left, work):
                 task.cancel()
             await asyncio.gather(left, work, return_exceptions=True)
             self._engine.finish(self._form.run)
+            self._seen.client_left = gone
+            self._seen.finished = self._seen.finished and not gone
 
     async def _work(self, wire: _Wire) -> None:
         fault = self._fault
@@ -69,6 +71,8 @@ class Emission(Response):
             await self._break(wire, fault, begun=False)
         grows = kind in ("garbage", "huge_chunk")
         await wire.start(self._media, None if head is None or grows else len(head))
+        # Noted before the client can know of the end, so that whoever asks then is told.
+        self._seen.finished = head is not None and fault is None
         sent = 0
         async for part in self._pieces(head):
             if fault is not None and sent == fault.after:
@@ -77,6 +81,7 @@ class Emission(Response):
             sent += 1
         if fault is not None and sent <= fault.after:  # it was to come later than the end
             await self._break(wire, fault)
+        self._seen.finished = True
         await wire.finish()
 
     async def _send(self, wire: _Wire, part: bytes, fault: Fault | None) -> None:
@@ -130,6 +135,7 @@ class Emission(Response):
             for part in form.token(token):
                 if stream:
                     yield part
+        self._engine.finish(form.run)
         if not stream:
             yield msgspec.json.encode(form.document())
             return

@@ -12,6 +12,12 @@ from stopper.scripted.run import Run, Token
 
 Kind = Literal["reasoning", "message"]
 _PART = {"reasoning": "reasoning_text", "message": "output_text"}
+_UNUSED = dict.fromkeys(
+    ("max_tool_calls", "previous_response_id", "prompt", "reasoning", "text", "top_logprobs",
+     "user", "presence_penalty", "frequency_penalty", "kv_transfer_params", "ec_transfer_params",
+     "input_messages", "output_messages")
+)  # fmt: skip
+"""Fields that vLLM writes and that are null here."""
 
 
 class ResponsesFormat:
@@ -93,7 +99,7 @@ class ResponsesFormat:
                     "encrypted_content": None, "status": status}  # fmt: skip
         content = [{**part, "annotations": [], "logprobs": None} for part in content]
         return {"id": self._id, "type": "message", "role": "assistant", "content": content,
-                "status": status}  # fmt: skip
+                "status": status, "phase": None}  # fmt: skip
 
     def end(self) -> list[bytes]:
         """Return the events that close the last item."""
@@ -108,9 +114,19 @@ class ResponsesFormat:
         self._close()
         counted = {
             "input_tokens": len(self.run.prompt_ids),
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "input_tokens_details": {
+                "cached_tokens": 0,
+                "cache_write_tokens": 0,
+                "input_tokens_per_turn": [],
+                "cached_tokens_per_turn": [],
+            },
             "output_tokens": len(self.run.output_ids),
-            "output_tokens_details": {"reasoning_tokens": self.run.thinking_tokens},
+            "output_tokens_details": {
+                "reasoning_tokens": self.run.thinking_tokens,
+                "tool_output_tokens": 0,
+                "output_tokens_per_turn": [],
+                "tool_output_tokens_per_turn": [],
+            },
             "total_tokens": len(self.run.prompt_ids) + len(self.run.output_ids),
         }
         cut = self.run.finish_reason == "length"
@@ -119,6 +135,7 @@ class ResponsesFormat:
     def _response(self, status: str, counted: dict[str, Any] | None) -> dict[str, Any]:
         cut = status == "incomplete"
         return {
+            **_UNUSED,
             "id": self.run.response_id,
             "created_at": self._created,
             "incomplete_details": {"reason": "max_output_tokens"} if cut else None,

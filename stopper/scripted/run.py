@@ -173,9 +173,7 @@ class Run:
     def _told(self, oracle: Oracle | None) -> bool:
         """Return whether to end the thinking for a reason that came from outside."""
         if self._ordered:
-            self.verdict = Verdict(
-                len(self.output_ids), None, None, self.threshold, "asked_to_stop"
-            )
+            self.verdict = Verdict(len(self.output_ids), None, None, None, "asked_to_stop")
             return True
         if oracle is None or not self.watched or self.verdict is not None:
             return False

@@ -35,7 +35,7 @@ def serving(what: Any = None, **config: Any) -> Iterator[str]:
 
     """
     app = create_app(what) if what is None or isinstance(what, Script) else what
-    options = {"log_level": "warning", "timeout_graceful_shutdown": 1, "lifespan": "on", **config}
+    options = {"log_config": None, "ws": "none", "timeout_graceful_shutdown": 1, **config}
     server = uvicorn.Server(uvicorn.Config(app, **options))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
