@@ -6,7 +6,7 @@ BIN := .venv/bin
 CODE := probes calibration stopper adapters deploy tests examples benchmarks
 ARGS ?=
 
-.PHONY: help venv demo artifact test lint unit bench clean distclean
+.PHONY: help venv demo artifact test tools lint unit bench clean distclean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -32,9 +32,12 @@ artifact: venv ## Collect, train and calibrate the tiny reasoner's artifact agai
 		--loss disagree --alpha 0.05
 
 # Two processes, a file each: the engines of one fill the waiting of the other. Longest files first.
-test: lint ## All checks and tests
+test: lint tools ## All checks and tests
 	$(BIN)/python -m pytest tests/integration tests/statistics tests/unit \
 		-n 2 --dist loadfile --no-loadscope-reorder --durations=15 $(ARGS)
+
+tools: venv ## Find or install what the tests need beside Python: Chromium, Redis
+	@$(BIN)/python deploy/tools.py
 
 unit: venv ## The fast tests only
 	$(BIN)/python -m pytest tests/unit $(ARGS)
@@ -43,7 +46,7 @@ lint: venv ## Style, types, layers
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
-	$(BIN)/mypy deploy/venv.py
+	$(BIN)/mypy deploy/venv.py deploy/tools.py
 	$(BIN)/lint-imports
 
 bench: venv ## Every benchmark, one after the other
