@@ -65,9 +65,11 @@ def serve(
     from stopper.service.settings import ServeSettings
 
     if openapi is not None:
-        from stopper.service.openapi import write
+        from calibration.files import replacing
+        from stopper.service.openapi import snapshot
 
-        write(openapi)
+        with replacing(openapi) as file:
+            file.write(snapshot().encode())
         typer.echo(f"Wrote {openapi}")
         return
     settings = ServeSettings.read(

@@ -34,10 +34,6 @@ class _Body(BaseModel):
 class KillSwitch(_Body):
     """Turns all stopping off, or on again, on all replicas."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"on": True, "why": "answers look cut short"}}
-    )
-
     on: bool
     why: Annotated[str, Field(max_length=500, description="For the log and the status page.")] = ""
 
@@ -54,10 +50,6 @@ class KillSwitchState(BaseModel):
 class Load(_Body):
     """Names a folder below the artifact root."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"model": None, "folder": "tiny-2026-12"}}
-    )
-
     model: ModelName = None
     folder: Annotated[
         str | None,
@@ -68,34 +60,11 @@ class Load(_Body):
 class Rollback(_Body):
     """Names the model."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"model": None}})
-
     model: ModelName = None
 
 
 class ArtifactCard(BaseModel):
     """An active artifact, and what it promises."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "model": "tiny",
-                "artifact": "0123456789abcdef",
-                "folder": "tiny-2026-12",
-                "since": "2026-11-24T10:00:00+00:00",
-                "previous": "fedcba9876543210",
-                "method": "ltt",
-                "loss": "disagree",
-                "alpha": 0.05,
-                "confidence": 0.9,
-                "promise": "over 500 calibration prompts ...",
-                "calibration_traces": 500,
-                "expires": None,
-                "silence": None,
-                "detail": None,
-            }
-        }
-    )
 
     model: str
     artifact: str = Field(description="First 16 digits of the SHA-256 of its manifest.")

@@ -58,6 +58,9 @@ def create_app(settings: ServeSettings | None = None, runtime: Runtime | None = 
         version=__version__,
         summary="Ends the thinking of reasoning models at the right moment.",
         lifespan=lifespan,
+        generate_unique_id_function=openapi.operation_id,
+        docs_url=None,  # they fetch scripts from elsewhere
+        redoc_url=None,
     )
     app.state.runtime = runtime
     problems.install(app)

@@ -18,21 +18,6 @@ from stopper.service.metrics import WORKERS_FOLDER
 from stopper.service.runtime import Runtime
 from stopper.service.store import MemoryStore
 
-EXAMPLE = {
-    "ready": True,
-    "draining": False,
-    "unready": {},
-    "degraded": {},
-    "store": {"kind": "redis", "reachable": True},
-    "artifacts": [
-        {"model": "tiny", "artifact": "0123456789abcdef", "stops": True, "silence": None}
-    ],
-    "kill_switch": None,
-    "alarms": {},
-    "keys": None,
-    "parts": {},
-}
-
 
 class StoreState(BaseModel):
     """What this replica knows of the shared store; while it is away nothing is stopped."""
@@ -148,17 +133,24 @@ def attach(app: FastAPI, runtime: Runtime) -> None:
 
     runtime.while_running(shown)
 
-    @app.get("/livez", tags=["health"], summary="Whether the process answers")
+    # Load balancers like to ask by HEAD; uvicorn leaves the body out.
+    @app.head("/livez", include_in_schema=False)
+    @app.get(
+        "/livez",
+        tags=["health"],
+        summary="Whether the process answers",
+        responses={200: {"content": {"application/json": {"example": {"alive": True}}}}},
+    )
     async def livez() -> dict[str, bool]:
         return {"alive": True}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get(
         "/readyz",
         tags=["health"],
         summary="Whether to send requests here, with details",
         response_model=Readiness,
         responses={
-            200: {"content": {"application/json": {"example": EXAMPLE}}},
             503: {"model": Readiness, "description": "Send requests elsewhere."},
         },
     )
@@ -173,7 +165,16 @@ def attach(app: FastAPI, runtime: Runtime) -> None:
         tags=["health"],
         summary="Metrics for Prometheus",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        responses={
+            200: {
+                "content": {
+                    "text/plain": {
+                        "schema": {"type": "string"},
+                        "example": 'stopper_audits_total{outcome="good"} 12.0\n',
+                    }
+                }
+            }
+        },
     )
     async def metrics(_: Annotated[str, Depends(require("read"))]) -> Response:
         return Response(metrics_text(runtime), media_type=CONTENT_TYPE_LATEST)

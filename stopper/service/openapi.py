@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from pathlib import Path
+import re
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
+from stopper.service.examples import EXAMPLES
 from stopper.service.problems import MEDIA_TYPE, TITLES
 from stopper.service.schemas import registered
 
@@ -21,8 +24,9 @@ TAGS = {
     "health": "Probes and metrics.",
 }
 
-_OPEN = (500,)
-_ALL = (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503)
+_ANY = (400, 500)
+_WITH_KEY = (401, 403, 404, 409, 429, 503)
+_WITH_BODY = (408, 413, 415, 422)
 _FRONT = (502, 504)
 
 PROBLEM_SCHEMA: dict[str, Any] = {
@@ -43,6 +47,12 @@ PROBLEM_SCHEMA: dict[str, Any] = {
         "detail": "model 'huge' is not served here; served are: tiny",
     },
 }
+
+
+def operation_id(route: APIRoute) -> str:
+    """Name an operation by its path and method, such as post_v1_stop_decisions."""
+    slug = re.sub(r"\W+", "_", route.path).strip("_")
+    return f"{min(route.methods).lower()}_{slug}"
 
 
 def install(app: FastAPI) -> None:
@@ -71,39 +81,49 @@ def _document(app: FastAPI) -> dict[str, Any]:
         schemas.pop(name, None)
     schemas.update(registered(app))
     schemas["Problem"] = PROBLEM_SCHEMA
-    for path, operations in found["paths"].items():
+    for name, schema in schemas.items():
+        if "description" in schema:
+            schema["description"] = inspect.cleandoc(schema["description"])
+        if name in EXAMPLES:
+            schema["example"] = EXAMPLES[name]
+    for operations in found["paths"].values():
         for operation in operations.values():
-            _add_problems(operation, path)
+            _add_problems(operation)
     return found
 
 
-def _add_problems(operation: dict[str, Any], path: str) -> None:
+def _add_problems(operation: dict[str, Any]) -> None:
     responses = operation.setdefault("responses", {})
     if "HTTPValidationError" in json.dumps(responses.get("422", {})):
         del responses["422"]
     front = "openai" in operation.get("tags", ())
-    statuses = (_ALL + (_FRONT if front else ())) if "security" in operation else _OPEN
+    statuses = [*_ANY]
+    if "security" in operation:
+        statuses += _WITH_KEY
+    if "requestBody" in operation:
+        statuses += _WITH_BODY
+    if front:
+        statuses += _FRONT
     for status in statuses:
-        if str(status) not in responses:
-            titles = " / ".join(text for code, text in TITLES.values() if code == status)
-            responses[str(status)] = {
-                "description": titles,
-                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            }
+        if str(status) in responses:
+            continue
+        content: dict[str, Any] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        if front:
+            content["application/json"] = {"schema": {"description": "The engine's own error."}}
+        titles = " / ".join(text for code, text in TITLES.values() if code == status)
+        responses[str(status)] = {"description": titles, "content": content}
     operation["responses"] = dict(sorted(responses.items()))
 
 
-def write(file: Path) -> None:
-    """Write the document of a sidecar with all its parts."""
+def snapshot() -> str:
+    """Return the document of a sidecar with all its parts, as it is committed."""
     from stopper.service.app import create_app
-    from stopper.service.settings import ServeSettings
+    from stopper.service.settings import ServeSettings, Upstream
 
-    app = create_app(
-        ServeSettings.model_construct(
-            **{
-                **{name: field.default for name, field in ServeSettings.model_fields.items()},
-            }
-        )
+    defaults = {name: field.default for name, field in ServeSettings.model_fields.items()}
+    # Not read: neither a variable nor a file changes the snapshot. The engine is never asked.
+    settings = ServeSettings.model_construct(
+        **{**defaults, "upstreams": (Upstream(url="http://127.0.0.1:8000"),)}
     )
-    text = json.dumps(app.openapi(), indent=1, ensure_ascii=False, sort_keys=True)
-    file.write_text(text + "\n", encoding="utf-8")
+    document = create_app(settings).openapi()
+    return json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
