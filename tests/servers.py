@@ -1,6 +1,6 @@
-"""Real servers for tests: Redis, and an ASGI application under uvicorn.
+"""Real servers for tests: Redis, an ASGI application under uvicorn, `stopper serve`.
 
-Import from any test file as ``from tests.servers import redis_server, serving``.
+Import from any test file as ``from tests.servers import redis_server, serving, sidecar``.
 """
 
 from __future__ import annotations
@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -209,3 +211,67 @@ def serving(app: Any, **options: Any) -> Iterator[Served]:
         yield server
     finally:
         server.stop()
+
+
+class Sidecar:
+    """A `stopper serve` process on a free port.
+
+    Parameters
+    ----------
+    folder
+        Its log.
+    options
+        Of `stopper serve`.
+    variables
+        Added to the environment.
+
+    """
+
+    def __init__(self, folder: Path, options: tuple[str, ...], variables: dict[str, str]) -> None:
+        self._log = folder / "sidecar.log"
+        command = [str(Path(sys.executable).with_name("stopper")), "serve", "--port", "0", *options]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, env={**os.environ, **variables}, stdout=log, stderr=log
+            )
+        try:
+            until(lambda: self._ready() is not None or self.process.poll() is not None, "stopper")
+        except AssertionError:
+            self.kill()
+            raise
+        ready = self._ready()
+        if ready is None:
+            raise RuntimeError(f"`stopper serve` does not start: {self.log()[-3000:]}")
+        self.url = ready[1]
+
+    def _ready(self) -> re.Match[str] | None:
+        return re.search(r"stopper ready on (\S+):\s", self.log())
+
+    def log(self) -> str:
+        """Return what it has written."""
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        """End it by SIGKILL, as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """End it in good order and return its status."""
+        self.process.terminate()
+        try:
+            return self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+@contextlib.contextmanager
+def sidecar(*options: str, **variables: str) -> Iterator[Sidecar]:
+    """Run `stopper serve --port 0 OPTIONS` until the end; see `Sidecar`."""
+    with tempfile.TemporaryDirectory(prefix="sidecar-") as folder:
+        process = Sidecar(Path(folder), options, variables)
+        try:
+            yield process
+        finally:
+            process.kill()
