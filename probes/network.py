@@ -78,14 +78,31 @@ class Probe:
                 f"[n, {self.spec.input_dim}] ({len(self.spec.layers)} layers of "
                 f"{self.spec.hidden_size})"
             )
-        finite = np.isfinite(state).all(axis=1)
+        scores = self.score_finite(state)
+        return np.where(np.isfinite(state).all(axis=1), scores, np.float32(np.nan))
+
+    def score_finite(self, state: npt.NDArray[np.float64]) -> FloatArray:
+        """Score hidden states of the right width that are known to be finite, without a copy.
+
+        Parameters
+        ----------
+        state
+            float64 [n, input_dim].
+
+        Returns
+        -------
+        float32 [n]
+            As `score` gives them.
+
+        """
         with np.errstate(invalid="ignore", over="ignore"):
             for index, (weight, bias) in enumerate(self._wide):
                 state = np.maximum(state, 0.0) if index else state
                 state = state @ weight + bias
             logit = state[:, 0]
-            finite &= np.abs(logit) <= MAX_SCORE
-        return np.where(finite, logit, np.nan).astype(np.float32)
+            logit[~(np.abs(logit) <= MAX_SCORE)] = np.nan
+        scores: FloatArray = logit.astype(np.float32)
+        return scores
 
     def to_tensors(self) -> dict[str, FloatArray]:
         """Return the weights by name: ``layer.0.weight``, ``layer.0.bias``, and so on."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 
+import msgspec
 import numpy as np
 
 from probes.network import MAX_SCORE
@@ -14,7 +15,7 @@ from stopper.schedule import Schedule, mean_margin
 from stopper.service.catalog import Catalog, Served, UnknownModel
 from stopper.service.control import Board
 from stopper.service.decisions.answers import Item, Undecided, decided, refused, undecided
-from stopper.service.decisions.hidden import SIZES, Dtype, rows
+from stopper.service.decisions.hidden import NUMBERS, SIZES, Dtype, Widener
 from stopper.service.problems import ProblemError, refuse
 from stopper.service.sampling import audited
 from stopper.service.store import Advanced, Step, Store, StoreUnavailable
@@ -23,8 +24,7 @@ from stopper.wire import Decision, DecisionEvent
 _NAN = float("nan")
 
 
-@dataclass(slots=True)
-class Terms:
+class Terms(msgspec.Struct, gc=False):
     """What an event is judged by.
 
     Attributes
@@ -47,8 +47,7 @@ class Terms:
     withheld: bool = False
 
 
-@dataclass(slots=True)
-class _Look:
+class _Look(msgspec.Struct, gc=False):
     """One event on its way; `level` is NaN until its hidden state is scored."""
 
     index: int
@@ -91,6 +90,8 @@ class Decider:
         self._schedule_version = _version(schedule)
         self._share = share
         self._not_decided = not_decided
+        self._widener = Widener()
+        self._audited = lru_cache(16384)(audited)
 
     async def decide(self, items: Sequence[Item]) -> list[Decision]:
         """Decide on a body of events.
@@ -130,11 +131,11 @@ class Decider:
                 looks.append(look)
         if withheld:
             self._not_decided("artifact_unavailable", withheld)
-        looks = _score(looks, answers)
+        looks = self._score(looks, answers)
         try:
             again = self._take(looks, await self._advance(looks), answers, first=True)
             if again:
-                again = _score(again, answers)
+                again = self._score(again, answers)
                 self._take(again, await self._advance(again), answers, first=False)
         except StoreUnavailable:
             lost = [look for look in looks if look.index not in answers]
@@ -220,13 +221,43 @@ class Decider:
         terms = Terms(None, self._schedule_version, 0.0, None, threshold, None)
         return _Look(index, event, terms, float(mean_margin(margins)))
 
+    def _score(self, looks: list[_Look], answers: dict[int, Decision]) -> list[_Look]:
+        """Score the hidden states, those of one artifact together; refuse what is not finite."""
+        groups: dict[tuple[str, Dtype], list[_Look]] = {}
+        for look in looks:
+            state = look.event.hidden_state
+            if state is not None:
+                groups.setdefault((look.terms.version, state.dtype), []).append(look)
+        for (_, dtype), group in groups.items():
+            width = group[0].terms.width
+            assert width is not None
+            most = max(1, NUMBERS // width)
+            for start in range(0, len(group), most):
+                self._score_block(group[start : start + most], dtype, answers)
+        return [look for look in looks if look.index not in answers] if answers else looks
+
+    def _score_block(self, block: list[_Look], dtype: Dtype, answers: dict[int, Decision]) -> None:
+        served = block[0].terms.served
+        assert served is not None
+        assert served.probe is not None
+        parts = [look.event.hidden_state.data for look in block]  # type: ignore[union-attr]
+        hidden, finite = self._widener.widen(parts, dtype)
+        if finite is not None:
+            detail = "hidden_state holds NaN or infinity."
+            for look in (look for look, good in zip(block, finite, strict=True) if not good):
+                answers[look.index] = refused(look.event, "unprocessable", detail)
+            block = [look for look, good in zip(block, finite, strict=True) if good]
+            hidden = hidden[finite]
+        for look, level in zip(block, served.probe.score_finite(hidden).tolist(), strict=True):
+            look.level = level
+
     async def _advance(self, looks: list[_Look]) -> list[Advanced]:
         steps = []
         for look in looks:
             event, terms = look.event, look.terms
             audit = event.audit
             if audit is None:
-                audit = terms.served is not None and audited(event.request_id, self._share)
+                audit = terms.served is not None and self._audited(event.request_id, self._share)
             steps.append(
                 Step(
                     event.request_id,
@@ -308,41 +339,3 @@ def _terms_of(served: Served, alpha: float) -> Terms:
 
 def _version(schedule: Schedule | None) -> str:
     return "schedule-" + hashlib.sha256(repr(schedule).encode()).hexdigest()[:16]
-
-
-def _score(looks: list[_Look], answers: dict[int, Decision]) -> list[_Look]:
-    """Score the hidden states, those of one artifact together; refuse those that are not finite."""
-    groups: dict[str, list[_Look]] = {}
-    for look in looks:
-        if look.event.hidden_state is not None:
-            groups.setdefault(look.terms.version, []).append(look)
-    for group in groups.values():
-        _score_group(group, answers)
-    if len(answers):
-        return [look for look in looks if look.index not in answers]
-    return looks
-
-
-def _score_group(group: list[_Look], answers: dict[int, Decision]) -> None:
-    by_dtype: dict[Dtype, list[_Look]] = {}
-    for look in group:
-        state = look.event.hidden_state
-        assert state is not None
-        by_dtype.setdefault(state.dtype, []).append(look)
-    blocks, order = [], []
-    for dtype, some in by_dtype.items():
-        block, finite = rows([look.event.hidden_state.data for look in some], dtype)  # type: ignore[union-attr]
-        if finite is not None:
-            detail = "hidden_state holds NaN or infinity."
-            for look in (look for look, good in zip(some, finite, strict=True) if not good):
-                answers[look.index] = refused(look.event, "unprocessable", detail)
-            block = block[finite]
-            some = [look for look, good in zip(some, finite, strict=True) if good]
-        blocks.append(block)
-        order.extend(some)
-    served = group[0].terms.served
-    assert served is not None
-    assert served.probe is not None
-    hidden = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    for look, level in zip(order, served.probe.score(hidden).tolist(), strict=True):
-        look.level = level

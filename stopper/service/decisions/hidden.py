@@ -1,4 +1,4 @@
-"""Bytes of hidden states become float32 rows; numpy only, no copy where none is needed."""
+"""Bytes of hidden states become float64 rows that a probe can score; numpy only."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 Dtype = Literal["float16", "bfloat16", "float32"]
-Buffer = bytes | bytearray | memoryview
-Rows = npt.NDArray[np.float32]
 
 SIZES: dict[Dtype, int] = {"float16": 2, "bfloat16": 2, "float32": 4}
 """Bytes of one number."""
+
+NUMBERS = 1 << 19
+"""Most numbers that are widened at a time, but for a single row that has more."""
 
 # All bits of the exponent set: infinity or NaN.
 _EXPONENT: dict[Dtype, Any] = {
@@ -21,6 +22,7 @@ _EXPONENT: dict[Dtype, Any] = {
     "bfloat16": np.uint16(0x7F80),
     "float32": np.uint32(0x7F800000),
 }
+_BITS: dict[int, Any] = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
 
 # float16 by integer arithmetic, several times as fast as numpy's own cast, which goes number by
 # number. Sign, exponent and fraction move to their places in a float32; the factor makes good for
@@ -29,39 +31,75 @@ _PLACES = np.int32(-0x70002000)  # 0x8FFFE000
 _BIAS = np.float32(2.0**112)
 
 
-def rows(parts: Sequence[Buffer], dtype: Dtype) -> tuple[Rows, npt.NDArray[np.bool_] | None]:
-    """Widen buffers of little-endian numbers.
+class Widener:
+    """Widens rows of numbers, in memory that it keeps: fresh pages cost more than the arithmetic.
 
-    Parameters
-    ----------
-    parts
-        n buffers of d numbers each.
-    dtype
-        Of the numbers.
-
-    Returns
-    -------
-    float32 [n, d]
-        Undefined in rows that are not finite.
-    bool [n] or None
-        Which rows hold neither NaN nor infinity; None where all are like that.
-
+    Not for several threads at a time.
     """
-    data = parts[0] if len(parts) == 1 else b"".join(parts)
-    bits = np.frombuffer(data, f"<u{SIZES[dtype]}")
-    infinite = _EXPONENT[dtype]
-    exponents = np.bitwise_and(bits, infinite)
-    finite: npt.NDArray[np.bool_] | None = None
-    if exponents.max(initial=0) == infinite:
-        finite = (exponents != infinite).reshape(len(parts), -1).all(axis=1)
-    if dtype == "float32":
-        found = bits.view(np.float32)
-    elif dtype == "bfloat16":
-        found = np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)
-    else:
-        placed = bits.view("<i2").astype(np.int32)
-        np.left_shift(placed, 13, out=placed)
-        np.bitwise_and(placed, _PLACES, out=placed)
-        found = placed.view(np.float32)
-        np.multiply(found, _BIAS, out=found)
-    return found.reshape(len(parts), -1), finite
+
+    def __init__(self) -> None:
+        self._reserve(1 << 13)
+
+    def _reserve(self, numbers: int) -> None:
+        self._bytes = memoryview(bytearray(4 * numbers))
+        self._narrow = np.empty(numbers, np.uint32)
+        self._wide = np.empty(numbers, np.float64)
+
+    def widen(
+        self, parts: Sequence[bytes], dtype: Dtype
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_] | None]:
+        """Widen buffers of little-endian numbers.
+
+        Parameters
+        ----------
+        parts
+            n buffers of d numbers each.
+        dtype
+            Of the numbers.
+
+        Returns
+        -------
+        float64 [n, d]
+            Holds until the next call; undefined in rows that are not finite.
+        bool [n] or None
+            Which rows hold neither NaN nor infinity; None where all are like that.
+
+        """
+        size, end = SIZES[dtype], 0
+        numbers = sum(map(len, parts)) // size
+        if numbers > len(self._wide):
+            self._reserve(numbers)
+        if len(parts) == 1:
+            bits = np.frombuffer(parts[0], _BITS[size])
+        else:
+            for part in parts:
+                begin, end = end, end + len(part)
+                self._bytes[begin:end] = part
+            bits = np.frombuffer(self._bytes[:end], _BITS[size])
+        narrow, wide = self._narrow[:numbers], self._wide[:numbers]
+        finite = self._finite(bits, dtype, len(parts))
+        if dtype == "float32":
+            np.copyto(wide, bits.view("<f4"))
+        elif dtype == "bfloat16":
+            np.copyto(narrow, bits)
+            np.left_shift(narrow, 16, out=narrow)
+            np.copyto(wide, narrow.view(np.float32))
+        else:
+            placed, value = narrow.view(np.int32), narrow.view(np.float32)
+            np.copyto(placed, bits.view("<i2"))
+            np.left_shift(placed, 13, out=placed)
+            np.bitwise_and(placed, _PLACES, out=placed)
+            np.multiply(value, _BIAS, out=value)
+            np.copyto(wide, value)
+        return wide.reshape(len(parts), -1), finite
+
+    def _finite(
+        self, bits: npt.NDArray[np.unsignedinteger], dtype: Dtype, rows: int
+    ) -> npt.NDArray[np.bool_] | None:
+        infinite = _EXPONENT[dtype]
+        exponents = self._narrow.view(bits.dtype)[: bits.size]
+        np.bitwise_and(bits, infinite, out=exponents)
+        if np.maximum.reduce(exponents) < infinite:
+            return None
+        finite: npt.NDArray[np.bool_] = (exponents != infinite).reshape(rows, -1).all(axis=1)
+        return finite

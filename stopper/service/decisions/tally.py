@@ -19,9 +19,9 @@ from stopper.service.metrics import Metrics
 from stopper.service.status import scores
 from stopper.service.status.records import Recent
 from stopper.service.store import Store, StoreUnavailable
-from stopper.wire import Decision, DecisionEvent, Reason
+from stopper.wire import Decision, Reason
 
-_Seen = tuple[float, Item, Decision]
+_Seen = tuple[float, str | None, Decision]
 
 FEED = "decisions"
 """Feed of `stopper.service.status.records.Recent` as JSON, request ids as short hashes: every stop
@@ -36,6 +36,9 @@ EVERY_S = 0.5
 MOST_A_MESSAGE = 10
 """Decisions of each of the feed's two kinds (stops and marks, the newest of all) a message."""
 
+MOST_SET_ASIDE = 2048
+"""Decisions that wait for the next look."""
+
 COUNTER = "events.{decision}.{reason}"
 """Counters of all replicas: decision is "stop", "mark" or "continue", reason as in the answer."""
 
@@ -49,7 +52,7 @@ _DECISION = {
 
 
 class Tally:
-    """Counts decisions, at once or (scores) soon in the metrics, twice a second in the store.
+    """Gathers decisions, and twice a second tells metrics and store of them.
 
     Parameters
     ----------
@@ -67,11 +70,14 @@ class Tally:
             reason: metrics.decisions.labels(_DECISION.get(reason, "continue"), reason)
             for reason in get_args(Reason)
         }
+        # Deciding must not wait for all this: what came in is set aside, and looked at together.
+        self._seconds: list[float] = []
+        self._answers: list[Decision] = []
+        self._models: list[str | None] = []
         self._fleet: Counter[str] = Counter()
-        self._scores: list[float] = []
-        self._last: Sequence[Decision] = ()
         self._notable: deque[_Seen] = deque(maxlen=MOST_A_MESSAGE)
         self._newest: deque[_Seen] = deque(maxlen=MOST_A_MESSAGE)
+        self._last: Sequence[Decision] = ()
 
     def not_decided(self, reason: Undecided, events: int) -> None:
         """Count events whose traces go on because nothing could be decided."""
@@ -82,30 +88,36 @@ class Tally:
 
     def add(self, items: Sequence[Item], answers: Sequence[Decision], seconds: float) -> None:
         """Take in a body of events and its answers."""
-        self._metrics.decision_seconds.observe(seconds)
+        self._seconds.append(seconds)
+        self._answers += answers
+        self._models += [getattr(item, "model", None) for item in items]
+        self._last = answers
+        if len(self._answers) >= MOST_SET_ASIDE:
+            self.count()
+
+    def count(self) -> None:
+        """Tell the metrics what they do not know yet."""
+        answers, models, seconds = self._answers, self._models, self._seconds
+        self._answers, self._models, self._seconds = [], [], []
+        observe_all(self._metrics.decision_seconds, seconds)
         found = Counter([answer.reason for answer in answers])
         for reason, number in found.items():
             self._labelled[reason].inc(number)
         self._fleet.update(found)
-        self._scores += [
+        shaped = [
             answer.score
             for answer in answers
             if answer.score is not None and answer.artifact is not None
         ]
-        self._last = answers
+        observe_all(self._metrics.probe_score, shaped)
         now = time()
-        if not found.keys().isdisjoint(_DECISION):
-            self._notable.extend(
-                (now, item, answer)
-                for item, answer in zip(items, answers, strict=True)
-                if answer.reason in _DECISION
-            )
-        elif answers[-1].reason != "refused":
-            self._newest.append((now, items[-1], answers[-1]))
+        seen = [(now, model, answer) for model, answer in zip(models, answers, strict=True)]
+        self._newest.extend(seen[-MOST_A_MESSAGE:])
+        self._notable.extend(one for one in seen if one[2].reason in _DECISION)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Tell the store in the background, and once more at the end."""
+        """Tell metrics and store in the background, and once more at the end."""
         task = asyncio.create_task(self._run())
         try:
             yield
@@ -122,10 +134,11 @@ class Tally:
 
     async def flush(self) -> None:
         """Tell metrics and store what they do not know yet; a store that is away hears it later."""
-        seen_scores, self._scores = self._scores, []
-        observe_all(self._metrics.probe_score, seen_scores)
+        if self._answers:
+            self.count()
         counts, self._fleet = self._fleet, Counter()
-        seen = sorted([*self._notable, *self._newest], key=lambda one: one[0])
+        quiet = [one for one in self._newest if one[2].reason not in _DECISION]
+        seen = [*quiet, *self._notable]
         self._notable.clear()
         self._newest.clear()
         if not counts:
@@ -141,8 +154,9 @@ class Tally:
             return
         with contextlib.suppress(StoreUnavailable):
             for one in seen:
-                await self._store.push(FEED, _recent(*one), KEPT)
-            sample = _sample(self._last)
+                if one[2].reason != "refused":
+                    await self._store.push(FEED, _recent(*one), KEPT)
+            sample, self._last = _sample(self._last), ()
             if sample:
                 await self._store.push(scores.FEED, msgspec.json.encode(sample), scores.KEPT)
 
@@ -156,7 +170,7 @@ def _sample(answers: Sequence[Decision]) -> dict[str, list[float]]:
     return found
 
 
-def _recent(when: float, item: Item, answer: Decision) -> bytes:
+def _recent(when: float, model: str | None, answer: Decision) -> bytes:
     return msgspec.json.encode(
         Recent(
             source="events",
@@ -164,7 +178,7 @@ def _recent(when: float, item: Item, answer: Decision) -> bytes:
             request_id=blake2b(answer.request_id.encode(), digest_size=6).hexdigest(),
             decision=_DECISION.get(answer.reason, "continue"),
             reason=answer.reason,
-            model=item.model if isinstance(item, DecisionEvent) else None,
+            model=model,
             position=answer.position,
             score=answer.score,
             threshold=answer.threshold,
