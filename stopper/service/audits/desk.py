@@ -192,7 +192,7 @@ class Desk:
             self._lose(len(audits))
             return ["lost"] * len(audits)
         self.faults.pop(version, None)
-        self.standings[version] = entered.head.standing
+        self.standings[version] = entered.standing
         counted = []
         for audit, fate in zip(audits, entered.fates, strict=True):
             if fate == "counted":
@@ -203,7 +203,7 @@ class Desk:
         if self._log is not None and not self._log.append(counted):
             self._runtime.metrics.fail_open.labels("audits_log").inc(len(counted))
         with contextlib.suppress(StoreUnavailable):  # then with the next look
-            await self._alarm(beginning, entered.head.standing)
+            await self._alarm(beginning, entered.standing)
         return list(entered.fates)
 
     async def _exchange(self, served: Served, audits: list[Audit]) -> tuple[Beginning, Entered]:
@@ -235,7 +235,7 @@ class Desk:
             if kept.head is None:
                 self.standings.pop(version, None)
                 self.faults.pop(version, None)
-            else:
+            elif kept.head.standing is not None:
                 self.standings[version] = kept.head.standing
                 await self._alarm(beginning, kept.head.standing)
 

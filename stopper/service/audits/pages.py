@@ -34,7 +34,8 @@ class Head(msgspec.Struct, frozen=True):
     tail
         Hashes of the newer generation that fill no page yet.
     standing
-        How the promise stands, for those who only look.
+        How the promise stands, for those who only look; None where another version of the sidecar
+        wrote other figures.
 
     """
 
@@ -42,7 +43,14 @@ class Head(msgspec.Struct, frozen=True):
     older: list[str]
     newer: list[str]
     tail: str
-    standing: Standing
+    standing: Standing | None
+
+
+class _Essential(msgspec.Struct):
+    state: bytes
+    older: list[str]
+    newer: list[str]
+    tail: str
 
 
 def split(state: MonitorState, standing: Standing) -> tuple[Head, dict[str, bytes]]:
@@ -111,7 +119,11 @@ def decode(data: bytes, source: str) -> Head:
 
     """
     try:
-        return msgspec.msgpack.decode(data, type=Head)
+        try:
+            return msgspec.msgpack.decode(data, type=Head)
+        except msgspec.ValidationError:
+            found = msgspec.msgpack.decode(data, type=_Essential)
+            return Head(found.state, found.older, found.newer, found.tail, None)
     except msgspec.MsgspecError as problem:
         raise InputError(
             f"{source}: not the state of a monitor ({problem}). Begin a new one: POST "

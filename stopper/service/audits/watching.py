@@ -55,12 +55,13 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """A state with audits in it: its head, its pages, and what became of each audit."""
+    """A state with audits in it: its parts, what became of each audit, and the figures."""
 
     head: Head
     pages: dict[str, bytes]
     fates: list[Fate]
     verdict: Verdict
+    standing: Standing
 
 
 def enter(
@@ -107,8 +108,8 @@ def enter(
             fate = "counted" if found == "new" else found
         fates.append(fate)
     verdict = monitor.verdict()
-    new, its_pages = split(monitor.state(), standing(monitor, verdict, now))
-    return Entered(new, its_pages, fates, verdict)
+    figures = standing(monitor, verdict, now)
+    return Entered(*split(monitor.state(), figures), fates, verdict, figures)
 
 
 def standing(monitor: Monitor, verdict: Verdict, now: str) -> Standing:

@@ -4,6 +4,7 @@ import hashlib
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from audit_makers import BEGIN, SERVED, VERSION, audit
 from hypothesis import given
@@ -76,6 +77,16 @@ def with_other_state(head: pages.Head) -> bytes:
     return pages.encode(pages.Head(b"nonsense", head.older, head.newer, head.tail, head.standing))
 
 
+def test_a_state_outlives_figures_of_another_version() -> None:
+    monitor, state = a_monitor(0, 1500)
+    head, written = parted(state, monitor)
+    fields = msgspec.msgpack.decode(pages.encode(head))
+    del fields["standing"]["label"]
+    read = pages.decode(msgspec.msgpack.encode(fields), "here")
+    assert read.standing is None
+    assert join(read, written, "here") == state
+
+
 @hypothesis_settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 1)), max_size=14), st.data())
 def test_audits_entered_in_parts_count_as_in_one_monitor(
@@ -90,7 +101,8 @@ def test_audits_entered_in_parts_count_as_in_one_monitor(
         found = enter(WATCH, head, written, audits[place : place + size], now())
         head, written, place = found.head, found.pages, place + size
         fates += found.fates
-        assert found.head.standing.audits == found.verdict.audits
+        assert found.head.standing == found.standing
+        assert found.standing.audits == found.verdict.audits
     if head is not None:
         assert join(head, written, "here") == whole.state()
     assert fates.count("counted") == len({number for number, _ in drawn})
