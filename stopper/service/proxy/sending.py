@@ -53,6 +53,10 @@ class Answer:
     response: aiohttp.ClientResponse
 
 
+class NotConnected(ProblemError):  # noqa: N818 - reads as a sentence where it is raised
+    """Nothing was sent."""
+
+
 class Sender:
     """Finds a server that takes a request."""
 
@@ -77,51 +81,42 @@ class Sender:
 
         """
         tried: list[EngineServer] = []
-        refused: Answer | None = None
-        left = self._settings.retries
-        try:
-            while True:
-                server = choose(self._servers, call.model, tried)
-                if server is None:
-                    if refused is not None:
-                        break
-                    raise ProblemError(
-                        "unavailable",
-                        "Every engine for this model has failed repeatedly; it is tried again "
-                        f"after {self._settings.breaker_reset_s:g} s.",
-                        headers={"Retry-After": str(max(1, int(self._settings.breaker_reset_s)))},
-                    )
-                if refused is not None and not await self._worth_waiting(refused, server):
-                    break
-                if refused is not None:
-                    release(refused)
-                    refused = None
-                answer = await self._send_once(server, call, last=left == 0)
-                if answer is not None:
-                    if answer.response.status not in _NOT_TAKEN or left == 0:
-                        return answer
-                    refused = answer
-                elif server in tried:
-                    await asyncio.sleep(_pause(len(tried)))
-                tried.append(server)
-                left -= 1
-        except BaseException:
-            if refused is not None:
-                release(refused)
-            raise
-        assert refused is not None
-        return refused
+        pauses: dict[EngineServer, float | None] = {}
+        refusal: Answer | None = None
+        failure = self._all_open()
+        for _ in range(self._settings.retries + 1):
+            server = choose(self._servers, call.model, tried)
+            pause = None if server is None else pauses.get(server, 0.0)
+            if server is None or pause is None:
+                break
+            if refusal is not None:
+                release(refusal)  # another answer is to come
+                refusal = None
+            if pause:
+                await asyncio.sleep(pause)
+            tried.append(server)
+            try:
+                answer = await self._send_once(server, call)
+            except NotConnected as error:
+                failure, pauses[server] = error, _pause(len(tried))
+                continue
+            if answer.response.status not in _NOT_TAKEN:
+                return answer
+            refusal, pauses[server] = answer, _retry_after(answer.response)
+        if refusal is not None:
+            return refusal
+        raise failure
 
-    async def _worth_waiting(self, refused: Answer, server: EngineServer) -> bool:
-        if server is not refused.server:
-            return True
-        wait = _retry_after(refused.response)
-        if wait is None or wait > PATIENCE_S:
-            return False
-        await asyncio.sleep(wait)
-        return True
+    def _all_open(self) -> ProblemError:
+        reset = self._settings.breaker_reset_s
+        return ProblemError(
+            "unavailable",
+            "Every engine for this model has failed repeatedly; they are tried again after "
+            f"{reset:g} s.",
+            headers={"Retry-After": str(max(1, int(reset)))},
+        )
 
-    async def _send_once(self, server: EngineServer, call: Call, *, last: bool) -> Answer | None:
+    async def _send_once(self, server: EngineServer, call: Call) -> Answer:
         url = f"{server.url}{call.path}"
         if call.query:
             url += "?" + call.query.decode("latin-1")
@@ -133,10 +128,8 @@ class Sender:
             kept = True
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             server.failed(error)
-            if not last:
-                return None
             slow = isinstance(error, aiohttp.ConnectionTimeoutError)
-            raise ProblemError(
+            raise NotConnected(
                 "upstream-timeout" if slow else "upstream-failed",
                 "No connection to an engine came about"
                 + (f" within {self._settings.connect_s:g} s." if slow else "."),
@@ -165,8 +158,10 @@ def release(answer: Answer) -> None:
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """Return the seconds to wait; None where the server names none, or too many."""
     text = response.headers.get("retry-after", "")
-    return float(text) if text.isascii() and text.isdigit() else None
+    wait = float(text) if text.isascii() and text.isdigit() else PATIENCE_S + 1
+    return wait if wait <= PATIENCE_S else None
 
 
 def _pause(attempts: int) -> float:
