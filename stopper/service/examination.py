@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from calibration.monitor.evidence import evidence
 from stopper.errors import InputError, StopperError
+from stopper.service.audits.judging import Judge
 from stopper.service.catalog import Served
 from stopper.service.key_file import read_keys
 from stopper.service.runtime import make_store
@@ -67,7 +69,7 @@ def require_closed(settings: ServeSettings) -> None:
 def examine(settings: ServeSettings) -> Examination:
     """Load artifacts and keys, ask Redis and the engines."""
     found = Examination()
-    for look in (_artifacts, _access, _otel):
+    for look in (_artifacts, _audits, _access, _otel):
         look(settings, found)
     asyncio.run(_others(settings, found))
     return found
@@ -94,6 +96,18 @@ def _artifacts(settings: ServeSettings, found: Examination) -> None:
             f"model {served.model}: artifact {served.version} from {source.folder} "
             f"(loss {served.record.loss}, alpha {served.alpha:g}{until})"
         )
+        if settings.upstreams and settings.audits.share > 0:
+            try:
+                Judge.of(served)
+            except StopperError as error:
+                found.warnings.append(f"no live audits: {error}")
+
+
+def _audits(settings: ServeSettings, found: Examination) -> None:
+    try:
+        evidence(settings.audits.method, settings.audits.delta)
+    except StopperError as error:
+        found.faults.append(f"audits: {error}")
 
 
 def _access(settings: ServeSettings, found: Examination) -> None:

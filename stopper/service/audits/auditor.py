@@ -30,6 +30,9 @@ from stopper.service.runtime import Runtime
 logger = logging.getLogger(__name__)
 
 MOST_WAITING = 256
+MOST_TOKENS = 2_000_000
+"""Of those that wait; a token takes up to 40 bytes."""
+
 AT_ONCE = 4
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Before each further try; the last one for ever, while the engine is away."""
@@ -59,6 +62,7 @@ class Auditor:
         self._todo: asyncio.Queue[_Job] = asyncio.Queue()
         self._line: deque[_Job] = deque()
         self._more = asyncio.Event()
+        self._tokens = 0
         self._open = False
         self._follow_ups: FollowUps | None = None
         runtime.finished.listen(self.heard)
@@ -80,8 +84,8 @@ class Auditor:
         """Put a request in the line; return why it is left out."""
         if not self._open:
             return "lost"
-        if len(self._line) >= MOST_WAITING:
-            return "queue_full"
+        if len(self._line) >= MOST_WAITING or self._tokens >= MOST_TOKENS:
+            return "queue_full"  # however long this one is
         if request.record is None:
             return "no_record"
         if request.prompt_token_ids is None or not request.output_token_ids:
@@ -98,6 +102,7 @@ class Auditor:
             return judge
         job = _Job(request, record, judge, asyncio.get_running_loop().create_future())
         self._line.append(job)
+        self._tokens += _size(request)
         self._more.set()
         if record.marked:
             self._todo.put_nowait(job)
@@ -158,7 +163,7 @@ class Auditor:
                 audit = await self._line[0].done
                 if audit is not None:
                     self._desk.offer([audit])
-                self._line.popleft()
+                self._tokens -= _size(self._line.popleft().request)
             self._more.clear()
             await self._more.wait()
 
@@ -227,6 +232,10 @@ class Auditor:
 
     def _count(self, outcome: str, number: int = 1) -> None:
         self._runtime.metrics.audits.labels(outcome).inc(number)
+
+
+def _size(request: FinishedRequest) -> int:
+    return len(request.prompt_token_ids or ()) + len(request.output_token_ids or ())
 
 
 def _limits() -> httpx.Limits:

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from calibration.monitor import METHODS, Audit
+from calibration.monitor import Audit
+from calibration.monitor.evidence import evidence
 from stopper.errors import InputError, StopperError
 from stopper.service.audits import watching
 from stopper.service.audits.alarms import Alarms, now
@@ -70,10 +71,10 @@ class Desk:
 
     def __init__(self, runtime: Runtime) -> None:
         asked = runtime.settings.audits
-        if asked.method not in METHODS:
-            raise InputError(
-                f"audits.method: {asked.method!r} is unknown; choose one of {', '.join(METHODS)}"
-            )
+        try:
+            evidence(asked.method, asked.delta)
+        except StopperError as error:
+            raise InputError(f"audits: {error}") from None
         self._runtime = runtime
         self._asked = asked
         self._vault = Vault(runtime.store)

@@ -23,10 +23,13 @@ from sidecars import ARTIFACT, replica, settings
 
 from calibration.monitor import read_audits
 from stopper.artifact import Artifact
+from stopper.errors import InputError
 from stopper.scripted.app import ScriptedEngine
 from stopper.scripted.faults import Fault
 from stopper.scripted.serving import serving
+from stopper.service.app import create_app
 from stopper.service.audits import auditor
+from stopper.service.examination import examine
 from stopper.service.runtime import Runtime
 
 LATE = Fault(kind="delay", seconds=0.4)
@@ -230,6 +233,9 @@ def test_a_loss_that_needs_right_answers_is_said_at_start_and_counted(
         splits=loaded.splits,
     ).save(tmp_path / "harm")
 
+    found = examine(settings(tmp_path / "harm", upstreams=["http://127.0.0.1:9"]))
+    assert any("no live audits" in warning for warning in found.warnings)
+
     async def run() -> None:
         app = engine()
         async with audited(app, tmp_path / "harm") as (client, runtime):
@@ -240,3 +246,10 @@ def test_a_loss_that_needs_right_answers_is_said_at_start_and_counted(
             assert await outcomes(client) == {"needs_gold": 1}
 
     asyncio.run(run())
+
+
+def test_a_method_that_does_not_exist_is_refused_before_anything_is_served() -> None:
+    chosen = settings(audits={"method": "guessing"})
+    with pytest.raises(InputError, match=r"audits: .*guessing.*betting"):
+        create_app(chosen)
+    assert any("guessing" in fault for fault in examine(chosen).faults)
