@@ -114,19 +114,19 @@ function histogram(edges, before, now, threshold) {
   return drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Scores at cues: today against calibration" }, ...parts);
 }
 
-// Counters are named "requests.DECISION.REASON" (front) and "events.DECISION.REASON" (endpoint).
+// Counters are named "front.DECISION.REASON" (requests) and "events.DECISION.REASON" (endpoint).
 function totals(counters) {
-  const sums = { requests: {}, events: {}, causes: [] };
+  const sums = { front: {}, events: {}, causes: [] };
   for (const [name, amount] of Object.entries(counters)) {
     const [kind, decision, reason] = name.split(".");
-    if (kind !== "requests" && kind !== "events") continue;
+    if ((kind !== "front" && kind !== "events") || reason === undefined) continue;
     sums[kind][decision] = (sums[kind][decision] || 0) + amount;
-    const lost = kind === "requests" ? ["not_applied", "failed_open", "unknown"].includes(decision)
+    const lost = kind === "front" ? ["not_applied", "failed_open", "unknown"].includes(decision)
       : ["refused", "store_unavailable", "artifact_changed", "score_not_finite", "too_few_calibration_traces"].includes(reason);
-    if (lost) sums.causes.push([kind === "requests" ? "requests" : "cues", reason || decision, amount]);
+    if (lost) sums.causes.push([kind === "front" ? "requests" : "cues", reason, amount]);
   }
   const all = (group) => Object.values(group).reduce((sum, amount) => sum + amount, 0);
-  return { ...sums, allRequests: all(sums.requests), allEvents: all(sums.events) };
+  return { ...sums, allRequests: all(sums.front), allEvents: all(sums.events) };
 }
 
 function state(status) {
@@ -177,10 +177,10 @@ function tiles(status) {
   const sums = totals(status.counters), made = [];
   const front = sums.allRequests > 0;
   const all = front ? sums.allRequests : sums.allEvents;
-  const stopped = front ? sums.requests.stopped || 0 : sums.events.stop || 0;
+  const stopped = front ? sums.front.stopped || 0 : sums.events.stop || 0;
   made.push(tile(front ? "Requests" : "Cues decided", number(all), front && sums.allEvents ? `and ${number(sums.allEvents)} cues at the endpoint` : "all replicas"));
   made.push(tile("Stopped early", all ? percent(stopped / all) : "–", `${number(stopped)} of them`));
-  made.push(tile("Tokens saved, estimate", number(status.counters.tokens_saved_estimate || 0), "thinking tokens, by the calibration traces"));
+  made.push(tile("Tokens saved, estimate", number(status.counters["front.tokens_saved_estimate"] || 0), "thinking tokens, by the calibration traces"));
   const audits = status.artifacts.reduce((sum, served) => sum + (served.standing ? served.standing.audits : 0), 0);
   made.push(tile("Audits", number(audits), `${percent(status.auditing.share)} of requests${status.auditing.waiting ? `, ${number(status.auditing.waiting)} waiting` : ""}${status.auditing.lost ? `, ${number(status.auditing.lost)} lost` : ""}`));
   return made;
