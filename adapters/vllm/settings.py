@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stopper.cues import CueSpec
 from stopper.errors import InputError
@@ -49,6 +50,14 @@ class RemoteSettings(BaseModel):
     model: str | None = Field(default=None, min_length=1)
     queue: int = Field(default=512, ge=1, le=65_536)
     same_artifact: bool = True
+
+    @field_validator("url")
+    @classmethod
+    def _plain_address(cls, value: str) -> str:
+        if not value.isascii():
+            raise ValueError("write the host in ASCII (xn--...)")
+        urlsplit(value).port  # noqa: B018 - a ValueError where it is none
+        return value
 
     def api_key(self) -> str | None:
         """Read the key.

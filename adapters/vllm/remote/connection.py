@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpcore
 
@@ -41,7 +42,8 @@ class Connection:
     Parameters
     ----------
     url
-        Of the sidecar, without the path of the route.
+        Of the sidecar, without the path of the route. For https the system's certificates count
+        (or those of SSL_CERT_FILE).
     api_key
         Sent as a bearer token; None sends none.
 
@@ -50,7 +52,7 @@ class Connection:
     def __init__(self, url: str, api_key: str | None = None) -> None:
         self._url = httpcore.URL(url.rstrip("/") + "/v1/stop-decisions")
         self._headers = [
-            (b"Host", self._url.host + (f":{self._url.port}".encode() if self._url.port else b"")),
+            (b"Host", urlsplit(url).netloc.encode("ascii")),
             (b"Content-Type", b"application/msgpack"),
             (b"Accept", b"application/msgpack"),
             (b"User-Agent", b"stopper-vllm"),

@@ -166,15 +166,17 @@ class RemoteTracker(HostTracker):
             return known  # the second: preempted, and run again
         told.asked_to = position
         told.events += 1
-        event = DecisionEvent(
-            request_id=told.trace,
-            model=self._model,
-            position=position - request.prompt_len + 1,
-            hidden_state=pack(hidden, self.dtype),
-            alpha=told.alpha,
-            audit=not request.forces,
-        )
-        cause = self._sender.offer(Question(event, time.monotonic() + self._deadline))
+        cause: str | None = "remote_breaker_open"
+        if self._sender.open:  # before anything is packed
+            event = DecisionEvent(
+                request_id=told.trace,
+                model=self._model,
+                position=position - request.prompt_len + 1,
+                hidden_state=pack(hidden, self.dtype),
+                alpha=told.alpha,
+                audit=not request.forces,
+            )
+            cause = self._sender.offer(Question(event, time.monotonic() + self._deadline))
         if cause is None:
             self.asked["events"] += 1
         else:

@@ -54,6 +54,10 @@ class InProcess(Sender):
         self.answers: deque[Answer] = deque()
         self.cause: str | None = None
 
+    @property
+    def open(self) -> bool:
+        return self.cause != "remote_breaker_open"
+
     def offer(self, question: Question) -> str | None:
         if self.cause is not None:
             return self.cause
