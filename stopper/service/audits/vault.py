@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -54,8 +55,8 @@ class Kept:
 class Vault:
     """Reads and exchanges states; of pages, which never change, each is read once.
 
-    A store that came back without a state gets the last one that was seen here: the evidence of
-    weeks should not depend on one server's disk.
+    A state only grows. A store that came back without it, or with an earlier one, gets the last one
+    that was seen here: the evidence of weeks should not depend on one server's disk.
     """
 
     def __init__(self, store: Store) -> None:
@@ -73,13 +74,16 @@ class Vault:
         """
         key = beginning.key
         data = await self._store.get(key)
-        if data is None and key in self._last:
-            logger.warning("the store lost the audits of artifact %s: put back", beginning.version)
-            await self._put_pages(self._last[key].pages)
-            known = self._last[key].data
-            data = await self._store.update(key, lambda found: known if found is None else found)
-        if last is not None and data == last.data:
+        if last is not None and data == last.data and data is not None:
             return last
+        known = self._last.get(key, Kept())
+        if _audits(data, key) < _audits(known.data, key):
+            logger.warning("the store lost audits of artifact %s: put back", beginning.version)
+            await self._put_pages(known.pages)
+            own = _audits(known.data, key)
+            data = await self._store.update(
+                key, lambda found: known.data if _audits(found, key) < own else found
+            )
         return Kept(data, None if data is None else decode(data, key))
 
     async def read(self, beginning: Beginning) -> Kept:
@@ -136,6 +140,14 @@ class Vault:
 
 def _page(name: str) -> str:
     return f"monitor-page:{name}"
+
+
+def _audits(data: bytes | None, source: str) -> int:
+    """Return how many audits a state holds; very many where another version wrote its head."""
+    if data is None:
+        return 0
+    standing = decode(data, source).standing
+    return sys.maxsize if standing is None else standing.audits
 
 
 def _always(page: bytes, _: bytes | None) -> bytes:

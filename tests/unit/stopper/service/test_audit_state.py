@@ -162,6 +162,31 @@ def test_a_store_that_lost_a_state_gets_it_back() -> None:
     asyncio.run(run())
 
 
+def test_a_store_that_came_back_with_an_earlier_state_gets_the_last_one() -> None:
+    async def run() -> None:
+        store, beginning = MemoryStore(), Beginning(VERSION)
+        ahead, behind = Vault(store), Vault(store)
+        backup: dict[str, bytes] = {}
+        for number in range(4):
+            vault = behind if number < 2 else ahead
+            kept = await vault.read(beginning)
+            entered = enter(WATCH, kept.head, kept.pages, [audit(number)], now())
+            assert await vault.exchange(beginning, kept, entered)
+            if number == 2:
+                backup = dict(store._values)
+        for lost in (backup, {}):
+            store._values = dict(lost)
+            await behind.look(beginning)
+            kept = await ahead.look(beginning)
+            assert kept.head == entered.head
+            assert (await behind.look(beginning)).head == entered.head
+        unknown = pages.encode(msgspec.structs.replace(entered.head, standing=None))
+        await store.update(beginning.key, lambda _: unknown)  # written by another version
+        assert (await ahead.look(beginning)).data == unknown
+
+    asyncio.run(run())
+
+
 def test_pages_of_forgotten_requests_are_deleted() -> None:
     async def run() -> None:
         store, beginning = MemoryStore(), Beginning(VERSION)
