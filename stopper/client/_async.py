@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 import anyio
 import httpx
 
-from stopper.client._calls import Call, Calls, Encoding, Reply, Retries, checked_url, own_headers
+from stopper.client._calls import Call, Calls, Encoding, Reply, checked_url, own_headers
 from stopper.client._errors import ClientError
 from stopper.client._records import (
     ArtifactCard,
@@ -20,6 +20,7 @@ from stopper.client._records import (
     Receipt,
     Status,
 )
+from stopper.client._retries import Retries
 from stopper.client._transport import failure
 from stopper.wire import Decision, DecisionEvent
 

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
-from stopper.client._errors import (
-    BadAnswerError,
-    ClientError,
-    NoAnswerError,
-    SidecarError,
-    TooManyRequestsError,
-    refusal,
-)
+from stopper.client._batches import batches
+from stopper.client._errors import BadAnswerError, ClientError, refusal
 from stopper.client._records import (
     ArtifactCard,
     Artifacts,
@@ -31,18 +24,14 @@ from stopper.client._records import (
     Stopping,
 )
 from stopper.errors import InputError
-from stopper.wire import MAX_BATCH, Decision, DecisionBatch, DecisionEvent, Decisions, Problem
+from stopper.wire import Decision, DecisionBatch, DecisionEvent, Decisions, Problem
 
 T = TypeVar("T")
 
 Encoding = Literal["msgpack", "json"]
-MOST_BATCH_BYTES = 4 << 20
-"""Of hidden states in one batch: in JSON a third more, and below the sidecar's bound of 16 MiB."""
-
 _DECISIONS = "/v1/stop-decisions"
 _JSON, _MSGPACK, _PROBLEM = "application/json", "application/msgpack", "application/problem+json"
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_LONGEST_WAIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,17 +153,7 @@ class Calls:
 
     def decide_many(self, events: Sequence[DecisionEvent]) -> Iterator[Call[list[Decision]]]:
         """Ask for decisions in this order, in as few bodies as the sidecar takes."""
-        batch: list[DecisionEvent] = []
-        size = 0
-        for event in events:
-            own = 0 if event.hidden_state is None else len(event.hidden_state.data)
-            if batch and (len(batch) == MAX_BATCH or size + own > MOST_BATCH_BYTES):
-                yield self._batch(batch)
-                batch, size = [], 0
-            batch.append(event)
-            size += own
-        if batch:
-            yield self._batch(batch)
+        return map(self._batch, batches(events))
 
     def _batch(self, batch: list[DecisionEvent]) -> Call[list[Decision]]:
         def read(reply: Reply) -> list[Decision]:
@@ -261,42 +240,6 @@ def _require_finite(event: DecisionEvent) -> None:
             f"request {event.request_id}, position {event.position}: a number is not finite, which "
             "JSON cannot say; use encoding='msgpack'"
         )
-
-
-@dataclass(slots=True)
-class Retries:
-    """How often and when to try again.
-
-    Parameters
-    ----------
-    most
-        Further tries.
-    first_wait_s
-        Before the second try; doubled for each one after, of which a random part is waited.
-
-    """
-
-    most: int
-    first_wait_s: float = 0.1
-    draw: Callable[[], float] = field(default=random.random)
-
-    def __post_init__(self) -> None:
-        if self.most < 0:
-            raise InputError(f"retries: must not be negative, got {self.most}")
-
-    def wait_s(self, call: Call[Any], error: ClientError, tried: int) -> float | None:
-        """Return the seconds to wait before trying again; None: give up.
-
-        Tried again is only what may be sent twice, where there was no answer, or one of 429, 500,
-        502, 503 and 504.
-        """
-        passing = isinstance(error, NoAnswerError | SidecarError | TooManyRequestsError)
-        if not (passing and call.repeatable and tried <= self.most):
-            return None
-        if error.retry_after is not None:
-            return error.retry_after if error.retry_after <= _LONGEST_WAIT_S else None
-        longest = min(_LONGEST_WAIT_S, self.first_wait_s * 2.0 ** min(tried - 1, 16))
-        return longest * (0.5 + 0.5 * self.draw())
 
 
 def checked_url(base_url: str) -> str:

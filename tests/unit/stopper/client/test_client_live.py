@@ -76,8 +76,9 @@ def settings(**changes: Any) -> ServeSettings:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[str]:
-    trace = Trace(name="x", pieces=(Piece(text="One two three four five six"),), answer="7")
-    with serving(Script(traces=(trace,), token_delay_ms=100.0)) as url:
+    thinking = Piece(text=f"One {'and ' * 60}last")  # nobody waits for the last
+    trace = Trace(name="x", pieces=(thinking,), answer="7", early_answer="?")
+    with serving(Script(traces=(trace,), token_delay_ms=60.0)) as url:
         yield url
 
 
@@ -163,7 +164,7 @@ def test_thinking_is_ended_through_the_sidecar(engine: str, url: str) -> None:
                 if "One" in piece:
                     client.stop_thinking("chatcmpl-mine")
                 text += piece
-    assert "four" not in text
+    assert "last" not in text
 
 
 def test_keys_are_asked_for_and_have_scopes(kind: Any) -> None:
@@ -244,14 +245,14 @@ def test_a_silent_sidecar_times_out(kind: Any) -> None:
 
 
 def asked_elsewhere(
-    decider_url: str, deadline_s: float, xargs: Any, token_ms: float
+    decider_url: str, deadline_s: float, xargs: Any, words: int
 ) -> tuple[Any, dict[str, Any]]:
     """Run a scripted engine that asks a sidecar, and return its decision and counters."""
     pieces = (Piece(text="Hm", cue="hm", score=9.0, forced_answer="early",
                     hidden_state=(-3.0,) * 512),
-              Piece(text=" one two three four five six"))  # fmt: skip
+              Piece(text=" and" * words))  # fmt: skip
     trace = Trace(name="x", pieces=pieces, answer="late")
-    script = Script(traces=(trace,), token_delay_ms=token_ms)
+    script = Script(traces=(trace,), token_delay_ms=25.0)
     decider = sidecar_at(decider_url, "tiny", api_key=None, deadline_s=deadline_s)
     with serving(create_app(script, sidecar=decider)) as url:
         body = {"messages": [{"role": "user", "content": "?"}], "vllm_xargs": xargs}
@@ -262,7 +263,7 @@ def asked_elsewhere(
 
 
 def test_a_scripted_engine_asks_a_sidecar(url: str) -> None:
-    text, record = asked_elsewhere(url, 5.0, {"stopper_alpha": 0.2}, 60.0)
+    text, record = asked_elsewhere(url, 5.0, {"stopper_alpha": 0.2}, 200)
     with StopperClient(url) as client:
         event = DecisionEvent(
             "the same", "tiny", 1, alpha=0.2, audit=False,
@@ -284,10 +285,10 @@ def test_a_sidecar_that_is_late_or_away_stops_nothing() -> None:
             pass
 
     with serving(silent, lifespan="off") as url:
-        text, record = asked_elsewhere(url, 0.05, {}, 25.0)
+        text, record = asked_elsewhere(url, 0.05, {}, 6)
     assert text == "late"
     assert (record["decision"], record["reason"]) == ("failed_open", "remote_late")
     assert record["fail_open"] == {"remote_late": 1}
-    text, record = asked_elsewhere(url, 1.0, {}, 25.0)
+    text, record = asked_elsewhere(url, 1.0, {}, 6)
     assert text == "late"
     assert record["fail_open"] == {"remote_failed": 1}

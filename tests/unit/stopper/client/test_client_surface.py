@@ -35,10 +35,12 @@ from stopper.client import (
     _records,
     hidden_state,
 )
-from stopper.client._calls import MOST_BATCH_BYTES, Call, Calls, Reply, Retries
+from stopper.client._batches import MOST_BYTES, batches
+from stopper.client._calls import Call, Calls, Reply
+from stopper.client._retries import Retries
 from stopper.errors import InputError
 from stopper.service import admin, health
-from stopper.wire import MAX_BATCH, Decision, DecisionBatch, Decisions, HiddenState, Problem
+from stopper.wire import MAX_BATCH, Decision, Decisions, HiddenState, Problem
 
 
 def methods(kind: type) -> dict[str, inspect.Signature]:
@@ -154,30 +156,27 @@ def test_what_is_no_hidden_state_is_refused(array: Any, named: str) -> None:
         hidden_state(array)
 
 
-def event(position: int = 1, size: int = 0, **fields: Any) -> DecisionEvent:
-    state = HiddenState(bytes(size), "float16", (size // 2,)) if size else None
+THIRD = bytes(MOST_BYTES // 3)
+
+
+def event(position: int = 1, data: bytes = b"", **fields: Any) -> DecisionEvent:
+    state = HiddenState(data, "float16", (len(data) // 2,)) if data else None
     return DecisionEvent("r", "tiny", position, hidden_state=state, **fields)
 
 
-def bodies(events: list[DecisionEvent]) -> list[DecisionBatch]:
-    return [
-        msgspec.msgpack.decode(call.body or b"", type=DecisionBatch)
-        for call in Calls("msgpack").decide_many(events)
-    ]
-
-
-@given(st.lists(st.sampled_from([0, 2, MOST_BATCH_BYTES // 3]), max_size=8))
+@given(st.lists(st.sampled_from([0, 2, len(THIRD)]), max_size=8))
 def test_batches_keep_order_and_bounds(sizes: list[int]) -> None:
-    events = [event(number, size) for number, size in enumerate(sizes)]
-    found = bodies(events)
-    assert [one for batch in found for one in batch.events] == events
+    events = [event(number, THIRD[:size]) for number, size in enumerate(sizes)]
+    found = list(batches(events))
+    assert [one for batch in found for one in batch] == events
     for batch in found:
-        held = sum(len(one.hidden_state.data) for one in batch.events if one.hidden_state)
-        assert held <= MOST_BATCH_BYTES
+        held = sum(len(one.hidden_state.data) for one in batch if one.hidden_state)
+        assert held <= MOST_BYTES
+    assert all(found)
 
 
 def test_a_batch_has_no_more_events_than_a_sidecar_takes() -> None:
-    assert [len(batch.events) for batch in bodies([event()] * (MAX_BATCH + 1))] == [MAX_BATCH, 1]
+    assert [len(batch) for batch in batches([event()] * (MAX_BATCH + 1))] == [MAX_BATCH, 1]
 
 
 def reply(body: object, status: int = 200, kind: str = "application/json", **more: str) -> Reply:

@@ -256,7 +256,7 @@ def test_thinking_is_ended_on_demand() -> None:
     trace = Trace(
         name="x", pieces=(Piece(text="One two three four five six"),), answer="7", early_answer="?"
     )
-    script = Script(traces=(trace,), token_delay_ms=150.0)
+    script = Script(traces=(trace,), token_delay_ms=250.0)
     with serving(script) as url, httpx.Client(base_url=url, timeout=20) as http:
         stop = "/stopper/requests/chatcmpl-{}/stop-thinking"
         assert http.post(stop.format("mine")).json()["outcome"] == "unknown"
