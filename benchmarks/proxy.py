@@ -5,7 +5,8 @@
 
 Starts `vllm serve` on the tiny reasoner with stopper in it (or the scripted engine, or takes a
 running one), and `stopper serve` before it. Rounds alternate: the same prompts straight and through
-the front. Every request streams exactly `--tokens` tokens. Reported are, for each concurrency, the
+the front. Requests stream `--tokens` tokens each, give or take a quarter, so that they do not all
+end and begin at one moment. Reported are, for each concurrency, the
 medians over the rounds of the streamed tokens a second (from sending the request to the end of the
 stream, report included) and of the time to the first token, and the ratio (the difference) of the
 two ways in neighbouring rounds.
@@ -191,16 +192,16 @@ async def compare(
     lines = (HOME / "problems" / "test.jsonl").read_text().splitlines()
     count = 4 * concurrency
 
+    def body(line: str, share: float) -> bytes:
+        return json.dumps({
+            "model": model, "messages": json.loads(line)["messages"], "stream": True,
+            "stream_options": {"include_usage": True}, "temperature": 0.0, "ignore_eos": True,
+            "max_tokens": round(tokens * share),
+        }).encode()  # fmt: skip
+
     def bodies(number: int) -> list[bytes]:
         chosen = [lines[(number * count + index) % len(lines)] for index in range(count)]
-        return [
-            json.dumps({
-                "model": model, "messages": json.loads(line)["messages"], "stream": True,
-                "stream_options": {"include_usage": True}, "temperature": 0.0,
-                "max_tokens": tokens, "ignore_eos": True,
-            }).encode()
-            for line in chosen
-        ]  # fmt: skip
+        return [body(line, 0.75 + 0.5 * (index * 5 % 8) / 7) for index, line in enumerate(chosen)]
 
     for base in (direct, front):  # warm up
         await one_round(base, bodies(0), concurrency)

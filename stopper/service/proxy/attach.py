@@ -163,14 +163,16 @@ def _silence(runtime: Runtime, servers: list[EngineServer], model: str) -> Silen
 
     An alarm is raised on an artifact: the one that serves the model here, under the name the client
     uses or the one under which an engine holds it, or that an engine's last decision has named.
+    Where all that tells nothing, an alarm on any artifact here counts: to stop nothing is safe.
     """
     control = runtime.board.current
     if control.kill_switch is None and not control.alarms:
         return None
     names = {model, *((server.models or {}).get(model, model) for server in servers)}
-    versions = {served.version for served in runtime.catalog.all_active() if served.model in names}
+    active = runtime.catalog.all_active()
+    versions = {served.version for served in active if served.model in names}
     versions |= {server.versions[model] for server in servers if model in server.versions}
-    for version in versions or {""}:
+    for version in versions or {served.version for served in active} or {""}:
         found = control.silence(version)
         if found is not None:
             return found

@@ -122,7 +122,7 @@ class Relay(Response):
                     watch.cancel()
                     clock.close()
             if clock.expired:
-                refused = self._fell_silent()
+                refused = self._fell_silent(clock.limit_s)
         finally:
             if self._answer is not None:
                 release(self._answer)
@@ -243,14 +243,12 @@ class Relay(Response):
         }  # fmt: skip
         await send(message)
 
-    def _fell_silent(self) -> ProblemError:
+    def _fell_silent(self, limit_s: float) -> ProblemError:
         if self._call.server is not None:
             self._call.server.failed(TimeoutError())
             logger.warning("engine %s: silent for too long", self._call.server.url)
-        settings = self._front.settings
-        limit = settings.first_byte_s if self._answer is None else settings.idle_s
         return ProblemError(
-            "upstream-timeout", f"The engine was silent for longer than {limit:g} s."
+            "upstream-timeout", f"The engine was silent for longer than {limit_s:g} s."
         )
 
     async def _refuse(

@@ -10,6 +10,14 @@ class SilenceClock:
     """Calls `cancel` if the time between `start` and `stop` exceeds a limit.
 
     One timer serves many short waits: it is set anew only when it goes off, or goes off too late.
+
+    Attributes
+    ----------
+    limit_s
+        Of the last wait.
+    expired
+        Whether one lasted too long.
+
     """
 
     def __init__(self, cancel: Callable[[], None]) -> None:
@@ -17,10 +25,12 @@ class SilenceClock:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
+        self.limit_s = 0.0
         self.expired = False
 
     def start(self, limit_s: float) -> None:
         """Begin a wait of at most so many seconds; one that was begun before ends."""
+        self.limit_s = limit_s
         self._deadline = deadline = self._loop.time() + limit_s
         if self._timer is None:
             self._timer = self._loop.call_at(deadline, self._ring)

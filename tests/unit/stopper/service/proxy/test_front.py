@@ -296,6 +296,18 @@ def test_finished_requests_are_counted_for_the_fleet():
         assert answer.json()["stopper"]["reason"] == "alarm"
 
 
+def test_an_alarm_counts_for_a_model_that_no_artifact_is_known_to_serve():
+    with (
+        engine(script(artifact=artifact_version())) as made,
+        sidecar(made.url, artifacts=f"elsewhere={ARTIFACT}") as front,
+    ):
+        front.runtime.board.current = Control(alarms={artifact_version(): Alarm("now", "drift")})
+        with board_frozen(front.runtime.board):
+            answer = front.client.post(CHAT, json=BODIES[CHAT])
+        assert answer.json()["stopper"]["reason"] == "alarm"
+        assert made.seen(CHAT)[-1].body["vllm_xargs"] == {"stopper": 0}
+
+
 def artifact_version():
     from stopper.service.catalog import Served
     from stopper.service.settings import ArtifactSource
