@@ -247,7 +247,8 @@ class Decider:
             for look in (look for look, good in zip(block, finite, strict=True) if not good):
                 answers[look.index] = refused(look.event, "unprocessable", detail)
             block = [look for look, good in zip(block, finite, strict=True) if good]
-            hidden = hidden[finite]
+        if not block:
+            return
         for look, level in zip(block, served.probe.score_finite(hidden).tolist(), strict=True):
             look.level = level
 

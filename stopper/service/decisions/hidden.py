@@ -59,10 +59,10 @@ class Widener:
 
         Returns
         -------
-        float64 [n, d]
-            Holds until the next call; undefined in rows that are not finite.
+        float64 [m, d]
+            Those rows that hold neither NaN nor infinity. They hold until the next call.
         bool [n] or None
-            Which rows hold neither NaN nor infinity; None where all are like that.
+            Which rows those are; None where it is all.
 
         """
         size, end = SIZES[dtype], 0
@@ -78,6 +78,9 @@ class Widener:
             bits = np.frombuffer(self._bytes[:end], _BITS[size])
         narrow, wide = self._narrow[:numbers], self._wide[:numbers]
         finite = self._finite(bits, dtype, len(parts))
+        if finite is not None:
+            left = [part for part, good in zip(parts, finite, strict=True) if good]
+            return (self.widen(left, dtype)[0] if left else wide[:0].reshape(0, 1)), finite
         if dtype == "float32":
             np.copyto(wide, bits.view("<f4"))
         elif dtype == "bfloat16":
@@ -91,7 +94,7 @@ class Widener:
             np.bitwise_and(placed, _PLACES, out=placed)
             np.multiply(value, _BIAS, out=value)
             np.copyto(wide, value)
-        return wide.reshape(len(parts), -1), finite
+        return wide.reshape(len(parts), -1), None
 
     def _finite(
         self, bits: npt.NDArray[np.unsignedinteger], dtype: Dtype, rows: int

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stopper.service.sampling import audited
@@ -35,11 +35,13 @@ def test_about_the_share_is_audited(share: float) -> None:
     assert abs(found - share) < 4 * (share * (1 - share) / len(IDS)) ** 0.5
 
 
+@settings(deadline=None)
 @given(st.text(), st.floats(0, 1), st.floats(0, 1))
 def test_a_larger_share_audits_all_that_a_smaller_one_did(name: str, a: float, b: float) -> None:
     assert audited(name, min(a, b)) <= audited(name, max(a, b))
 
 
+@settings(deadline=None)
 @given(st.text(st.characters()))
 def test_none_and_all(name: str) -> None:
     assert not audited(name, 0.0)
