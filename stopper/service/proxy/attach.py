@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from stopper.service.auth import require
 from stopper.service.problems import ProblemError, refuse
-from stopper.service.proxy import documents, stop_thinking
+from stopper.service.proxy import documents, errors, stop_thinking
 from stopper.service.proxy.bookkeeping import Books
 from stopper.service.proxy.connections import Connections
 from stopper.service.proxy.headers import to_engine, value_of
@@ -108,7 +108,10 @@ def attach(app: FastAPI, runtime: Runtime) -> None:
 
     def route(path: str, style: Style, auditable: bool, document: dict[str, Any]) -> None:
         async def forward(request: Request, _: Key) -> Response:
-            return await relay(request, style, auditable)
+            try:
+                return await relay(request, style, auditable)
+            except ProblemError as error:
+                return errors.respond(error)
 
         app.add_api_route(
             path, forward, methods=["POST"], tags=[TAG], response_model=None, **document
@@ -120,8 +123,11 @@ def attach(app: FastAPI, runtime: Runtime) -> None:
 
     @app.get("/v1/models", tags=[TAG], response_model=None, **documents.MODELS)
     async def list_models(request: Request, _: Key) -> Response:
-        _require(servers)
-        found = await models.merged(passed_on(request))
+        try:
+            _require(servers)
+            found = await models.merged(passed_on(request))
+        except ProblemError as error:
+            return errors.respond(error)
         return Response(found, media_type="application/json")
 
     @app.post(

@@ -14,9 +14,8 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from stopper.service import problems
 from stopper.service.problems import ProblemError
-from stopper.service.proxy import insertion, reports
+from stopper.service.proxy import errors, insertion, reports
 from stopper.service.proxy.bookkeeping import Books
 from stopper.service.proxy.connections import FAILURES
 from stopper.service.proxy.finished import FinishedRequest
@@ -255,7 +254,7 @@ class Relay(Response):
         self, refused: ProblemError, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if not self._started:
-            await problems.respond(refused.problem, refused.headers)(scope, receive, send)
+            await errors.respond(refused)(scope, receive, send)
         elif self._tail is not None:
             rest = self._tail.finish(None)
             if rest:
