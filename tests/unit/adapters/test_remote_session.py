@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from engine_simulator import FORCE, automaton, judge
 from remote_engine import InProcess, remote_watch
 from session_makers import ALPHA, PROMPT, SO, WAIT, admit, feed, request
 from test_compatibility import CLEAN
 
 from adapters.vllm.compatibility import refusals, remote_refusals
+from adapters.vllm.install import _Plan, _remote
 from adapters.vllm.journal import Journal
 from adapters.vllm.remote.session import RemoteSession
 from adapters.vllm.settings import PluginSettings, RemoteSettings
@@ -299,3 +302,23 @@ def test_engines_that_only_remote_mode_cannot_serve(changes: dict[str, Any], wor
 
 def test_a_plain_engine_may_be_remote() -> None:
     assert remote_refusals(CLEAN) == []
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_worker_gets_a_remote_session_and_a_warning_where_steps_will_wait(
+    device: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = _Plan(automaton(), (1, 2), judge(), None, ALPHA, FORCE, True, "abc", "model")
+    fields = {
+        "alpha": ALPHA,
+        "answer_prompt": True,
+        "labels": automaton().labels,
+        "artifact": "abc",
+        "journal": Journal(None),
+        "keeps": False,
+    }
+    with caplog.at_level(logging.WARNING):
+        one = _remote(plan, RemoteSettings(url="http://h"), torch.device(device), fields)
+    assert isinstance(one, RemoteSession)
+    one.close()
+    assert ("every step waits for the device" in caplog.text) == (device == "cuda")
