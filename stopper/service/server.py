@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import multiprocessing
+import os
 import signal
 import socket
 import sys
@@ -139,6 +141,14 @@ class Server(uvicorn.Server):
             loop.add_signal_handler(signal.SIGHUP, self.runtime.hang_up)
         if self._ready is not None:
             self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look ten times a second whether to end; a worker ends where its parent has died."""
+        parent = multiprocessing.parent_process() if self._worker else None
+        if parent is not None and self._drain is None and os.getppid() != parent.pid:
+            logger.error("the parent process is gone")
+            self.end()
+        return await super().on_tick(counter)
 
     def end(self) -> None:
         """End after what runs; when called again, at once."""
