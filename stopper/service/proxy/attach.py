@@ -186,9 +186,6 @@ def _silence(runtime: Runtime, servers: list[EngineServer], model: str) -> Silen
 
 
 def _detail(server: EngineServer) -> dict[str, object]:
-    return {
-        "url": server.url,
-        "breaker": server.state,
-        "running": server.running,
-        "models": None if server.models is None else sorted(server.models),
-    }
+    """Describe a server to everybody: not where it is."""
+    models = None if server.models is None else len(server.models)
+    return {"breaker": server.state, "running": server.running, "models": models}
