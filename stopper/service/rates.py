@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import Any
 
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from stopper.service.metrics import Metrics
 from stopper.service.problems import ProblemError
+from stopper.service.store.base import StoreUnavailable
+from stopper.service.store.gate import Gate
 
 logger = logging.getLogger(__name__)
 
@@ -44,16 +46,18 @@ class Rates:
         self._item = RateLimitItemPerMinute(per_minute)
         self._blind = metrics.fail_open.labels(cause="rate_store_unavailable")
         self._away = False
-        storage: Any
-        if redis is None:
-            storage = MemoryStorage()
-        else:
+        self._gate = Gate(2 * _ANSWER_S)
+        self._pool: ConnectionPool | None = None
+        storage: MemoryStorage | RedisStorage = MemoryStorage()
+        if redis is not None:
+            self._pool = ConnectionPool.from_url(
+                redis, socket_timeout=_ANSWER_S, socket_connect_timeout=_ANSWER_S
+            )
             storage = RedisStorage(
-                f"async+{redis}",
+                "async+redis://",  # the pool knows where
                 implementation="redispy",
                 key_prefix=f"{prefix}:rate",
-                socket_timeout=_ANSWER_S,
-                socket_connect_timeout=_ANSWER_S,
+                connection_pool=self._pool,  # type: ignore[arg-type]
             )
         self._limiter = SlidingWindowCounterRateLimiter(storage)
 
@@ -75,14 +79,21 @@ class Rates:
         """
         who = f"address {address}" if key == "anonymous" else f"key {key}"
         try:
+            ticket = self._gate.enter()
+        except StoreUnavailable:
+            self._blind.inc()
+            return
+        try:
             within = await self._limiter.hit(self._item, who)
             reset = None if within else await self._limiter.get_window_stats(self._item, who)
         except (RedisError, OSError, TimeoutError) as error:
             self._blind.inc()
+            self._gate.failed(ticket, type(error).__name__)
             if not self._away:
                 logger.error("rates are not bounded while Redis is away: %s", type(error).__name__)
             self._away = True
             return
+        self._gate.worked()
         if self._away:
             logger.warning("rates are bounded again")
             self._away = False
@@ -94,3 +105,8 @@ class Rates:
                 f"try again in {wait} s.",
                 headers={"Retry-After": str(wait)},
             )
+
+    async def close(self) -> None:
+        """Let go of Redis."""
+        if self._pool is not None:
+            await self._pool.aclose()

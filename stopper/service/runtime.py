@@ -90,6 +90,8 @@ class Runtime:
         """Run everything that runs beside the requests."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.store.close)
+            if self.rates is not None:
+                stack.push_async_callback(self.rates.close)
             await stack.enter_async_context(self.board.refreshing())
             await stack.enter_async_context(
                 watching(self.store, self.degraded, self.metrics.store_up)
