@@ -46,7 +46,7 @@ class Widener:
         self._wide = np.empty(numbers, np.float64)
 
     def widen(
-        self, parts: Sequence[bytes], dtype: Dtype
+        self, parts: Sequence[bytes | memoryview], dtype: Dtype
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_] | None]:
         """Widen buffers of little-endian numbers.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
-from ctypes import c_float
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from struct import Struct
 
 from msgspec.structs import replace
 
@@ -17,6 +18,9 @@ MOST_STEPS = 1024
 
 _INF = float("inf")
 _NAN = float("nan")
+_FLOAT32 = Struct("<f")
+_pack: Callable[[float], bytes] = _FLOAT32.pack
+_unpack: Callable[[bytes], tuple[float]] = _FLOAT32.unpack
 
 
 @dataclass(slots=True)
@@ -146,13 +150,9 @@ def _take(trace: _Trace, step: Step) -> Advanced:
         if step.weight != 0.0:
             if level < trace.low:
                 trace.low = level
-                score = _rounded(level) + 0.0  # no rise
+                score = level + 0.0  # no rise
             else:
-                # One rounding an operation, as in `probes.shaping`: a double is fine enough for
-                # its rounding to be that of the exact result.
-                value = _rounded(level)
-                rise = _rounded(value - _rounded(trace.low))
-                score = _rounded(value + _rounded(rise * _rounded(step.weight)))
+                score = _risen(level, trace.low, step.weight)
     passes = -_INF < score < _INF and step.threshold < _INF and score > step.threshold
     if passes and trace.mark is None:
         trace.mark = step.position
@@ -169,9 +169,24 @@ def _take(trace: _Trace, step: Step) -> Advanced:
     )
 
 
-def _rounded(number: float) -> float:
-    """Round to float32."""
-    return c_float(number).value
+def _risen(level: float, low: float, weight: float) -> float:
+    """Return level + weight * (level - low), each operation rounded to float32.
+
+    A double is fine enough for its rounding to be that of the exact result.
+    """
+    try:
+        (rise,) = _unpack(_pack(level - low))
+        (part,) = _unpack(_pack(rise * _weight(weight)))
+        (score,) = _unpack(_pack(level + part))
+    except OverflowError:  # beyond any float32
+        return _INF
+    return score
+
+
+@lru_cache(64)
+def _weight(weight: float) -> float:
+    (rounded,) = _unpack(_pack(weight))
+    return rounded
 
 
 def _refused(outcome: Outcome, trace: _Trace) -> Advanced:
