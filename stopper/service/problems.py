@@ -101,8 +101,12 @@ def install(app: FastAPI) -> None:
         found = msgspec.structs.replace(problem(name, str(error.detail)), status=error.status_code)
         return respond(found, dict(error.headers) if error.headers else None)
 
-    async def invalid(_: Request, error: Exception) -> Response:
+    async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        of_body = any(fault["loc"][0] == "body" for fault in error.errors())
+        if of_body and error.body and kind != "application/json":
+            return respond(problem("unsupported-media-type", "Send application/json."))
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:8]
         )
