@@ -203,8 +203,7 @@ class RedisStore:
         """Call within the time, through the gate."""
         ticket = self._gate.enter()
         try:
-            async with asyncio.timeout(self._timeout), self._slots:
-                answer = await call()
+            answer = await self._within_time(call)
         except _AWAY as error:
             why = f"Redis: {error or f'no answer within {self._timeout:g} s'}"
             self._gate.failed(ticket, why)
@@ -215,6 +214,19 @@ class RedisStore:
             raise StoreUnavailable(f"Redis refuses: {error}") from error
         self._gate.worked()
         return answer
+
+    async def _within_time(self, call: Callable[[], Awaitable[T]]) -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        cancelled = task.cancelling()
+        try:
+            async with asyncio.timeout(self._timeout), self._slots:
+                return await call()
+        finally:
+            # Python 3.11's `wait_for`, which redis-py uses where the URL sets socket_timeout, can
+            # swallow a cancellation: what runs in a loop would never end.
+            if task.cancelling() > cancelled:
+                raise asyncio.CancelledError
 
 
 def _optional(value: bytes | None) -> tuple[bytes, bytes]:
@@ -227,7 +239,7 @@ def _pool(url: str, timeout_s: float) -> ConnectionPool:
         pool = ConnectionPool.from_url(
             url,
             protocol=2,  # nothing of the newer one is needed, and it takes more to connect
-            socket_timeout=timeout_s,
+            socket_timeout=None,  # `_ask` bounds each call; redis-py makes a task for its own bound
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
             max_connections=CONNECTIONS * 2,  # those that are just being closed count as well

@@ -17,7 +17,7 @@ from store_makers import PATIENT_S, opened, step, with_store
 
 from stopper.errors import InputError
 from stopper.service.settings import ServeSettings
-from stopper.service.store import Advanced, StoreUnavailable
+from stopper.service.store import Advanced, Step, StoreUnavailable
 from stopper.service.store.redis import RedisStore
 from tests.servers import RedisServer, redis_server
 
@@ -55,6 +55,14 @@ class Load:
                 position += 1
             self.longest = max(self.longest, time.monotonic() - began)
 
+    async def patiently(self, asked: list[Step]) -> list[Advanced]:
+        """Ask until it is answered: under this load one answer may come late."""
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(StoreUnavailable):
+                    return await self._store.advance(asked)
+                await asyncio.sleep(0.05)
+
     async def goes_on(self, patience_s: float = 10.0) -> None:
         """Wait until every walker has been answered again."""
         goal = len(self.answers) + 20 * self._walkers
@@ -82,7 +90,7 @@ async def under_load(url: str, timeout_s: float = TIMEOUT_S) -> Any:
 @pytest.mark.parametrize("persistent", [False, True])
 def test_killed_and_restarted_under_load(persistent: bool) -> None:
     async def run(server: RedisServer) -> None:
-        async with under_load(server.url) as (store, load):
+        async with under_load(server.url) as (_, load):
             for _ in range(2):
                 before = dict(load.answers)
                 failed = load.failures
@@ -92,7 +100,7 @@ def test_killed_and_restarted_under_load(persistent: bool) -> None:
                 await asyncio.to_thread(server.start)
                 await load.goes_on()
                 again = [step(at, request_id=name) for name, at in before]
-                found = await store.advance(again[:500])
+                found = await load.patiently(again[:500])
                 if persistent:
                     assert {answer.outcome for answer in found} == {"repeated"}
                     told = list(before.values())[:500]
@@ -177,6 +185,27 @@ def test_a_cancelled_call_leaves_no_answer_to_the_next() -> None:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
                 assert await store.get("key") == b"value"
+
+    with redis_server() as server:
+        asyncio.run(run(server))
+
+
+@pytest.mark.parametrize("options", ["", "?socket_timeout=5"])
+def test_a_cancelled_loop_of_calls_ends(options: str) -> None:
+    async def forever(store: RedisStore) -> None:
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                await store.get("key")
+
+    async def run(server: RedisServer) -> None:
+        async with opened(server.url + options) as store:
+            for turn in range(60):
+                tasks = [asyncio.create_task(forever(store)) for _ in range(5)]
+                await asyncio.sleep(turn * 1e-4)
+                for task in tasks:
+                    task.cancel()
+                _, running = await asyncio.wait(tasks, timeout=5.0)
+                assert not running
 
     with redis_server() as server:
         asyncio.run(run(server))
