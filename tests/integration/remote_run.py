@@ -121,7 +121,9 @@ def run(spec: dict[str, Any], out: Path) -> None:
         alpha=spec["alpha"],
         decisions=out / "decisions.jsonl",
         remote=RemoteSettings(
-            url=f"http://127.0.0.1:{spec['port']}", deadline_ms=spec["deadline_ms"]
+            url=f"http://127.0.0.1:{spec['port']}",
+            deadline_ms=spec["deadline_ms"],
+            api_key_file=Path(spec["api_key_file"]),
         ),
     )
     options = EngineOptions(

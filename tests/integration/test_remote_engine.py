@@ -17,10 +17,7 @@ from stopper.artifact import Artifact
 
 LIMIT = 40
 PHASES = ("before", "audit", "killed", "away", "after")
-SIDECAR = [
-    *(sys.executable, "-m", "stopper", "serve", "--artifact", str(ARTIFACT)),
-    *("--port", "{port}", "--log-level", "warning"),
-]
+STOPPER = (sys.executable, "-m", "stopper")
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +26,12 @@ def phases(tmp_path_factory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("remote")
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
+    keys, key = folder / "keys.toml", folder / "key"
+    made = subprocess.run(
+        [*STOPPER, "keys", "new", "engine", "--scope", "decide", "--file", str(keys)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    key.write_text(made.stdout.split()[-1])
     spec = {
         "model": str(MODEL),
         "artifact": str(ARTIFACT),
@@ -36,7 +39,11 @@ def phases(tmp_path_factory) -> dict[str, Any]:
         "limit": LIMIT,
         "alpha": ALPHA,
         "sampling": SAMPLED,
-        "sidecar": SIDECAR,
+        "sidecar": [
+            *(*STOPPER, "serve", "--artifact", str(ARTIFACT), "--port", "{port}"),
+            *("--keys-file", str(keys), "--log-level", "warning"),
+        ],
+        "api_key_file": str(key),
         "port": port,
         # Generous: the sidecar shares a core with the engine here.
         "deadline_ms": 2000,
