@@ -9,7 +9,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from pythonjsonlogger.json import JsonFormatter
+from pythonjsonlogger.msgspec import MsgspecFormatter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stopper.service.admission import ALWAYS
@@ -41,7 +41,7 @@ def _without_words(info: Any) -> str:
     return "\n\nafter\n\n".join(chain)
 
 
-class _Json(JsonFormatter):
+class _Json(MsgspecFormatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
         return _without_words(ei)
 
