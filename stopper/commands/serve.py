@@ -62,7 +62,14 @@ def serve(
     requests end.
     """
     # Imported here: `stopper --help` and the other commands need none of it.
-    from stopper.service.settings import ServeSettings
+    from stopper.errors import UnsupportedError
+
+    try:
+        from stopper.service.settings import ServeSettings
+    except ModuleNotFoundError as missing:
+        raise UnsupportedError(
+            f"serving needs {missing.name}; install it with `pip install 'stopper[serve]'`"
+        ) from None
 
     if openapi is not None:
         from calibration.files import replacing

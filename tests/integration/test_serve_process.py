@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ARTIFACT = ROOT / "examples" / "tiny_reasoner" / "artifact"
 MODEL = "tiny"
 PATIENCE_S = 60.0
+FOR_A_MINUTE = "Take your time."
 
 
 class Sidecar:
@@ -109,13 +110,20 @@ def until(holds: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) 
 
 @pytest.fixture(scope="module")
 def slow_engine() -> Iterator[str]:
-    """Run an engine that streams for about two seconds."""
+    """Run an engine that streams for about two seconds, or a minute where it is asked to."""
     script = scripted.Script(
         model="slow",
         token_delay_ms=20.0,
         traces=(
             scripted.Trace(
                 name="long", pieces=(scripted.Piece(text="and so on " * 25),), answer="42"
+            ),
+            scripted.Trace(
+                name="longest",
+                match=FOR_A_MINUTE,
+                pieces=(scripted.Piece(text="and so on " * 100),),
+                answer="42",
+                token_delay_ms=200.0,
             ),
         ),
     )
@@ -126,9 +134,10 @@ def slow_engine() -> Iterator[str]:
 class Streaming(threading.Thread):
     """A client that streams one chat completion."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, prompt: str = "How long?") -> None:
         super().__init__(daemon=True)
         self.url = url
+        self.prompt = prompt
         self.begun = threading.Event()
         self.body = b""
         self.fault: httpx.HTTPError | None = None
@@ -138,7 +147,7 @@ class Streaming(threading.Thread):
         body = {
             "model": "slow",
             "stream": True,
-            "messages": [{"role": "user", "content": "How long?"}],
+            "messages": [{"role": "user", "content": self.prompt}],
         }
         try:
             with httpx.stream("POST", f"{self.url}/v1/chat/completions", json=body) as answer:
@@ -171,12 +180,12 @@ def test_on_sigterm_streams_end_whole_and_nothing_new_begins(slow_engine: str) -
 
 def test_what_outlasts_the_drain_is_cut(slow_engine: str) -> None:
     with sidecar("--upstream", slow_engine, STOPPER_LIMITS__DRAIN_S="0.2") as server:
-        stream = Streaming(server.url)
+        stream = Streaming(server.url, FOR_A_MINUTE)
         assert stream.begun.wait(PATIENCE_S)
         begin = time.monotonic()
         server.send(signal.SIGTERM)
         assert server.ended() == 0
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 20
         stream.join(PATIENCE_S)
         assert not stream.body.rstrip().endswith(b"data: [DONE]")
         assert "1 requests are cut" in server.log
@@ -184,14 +193,14 @@ def test_what_outlasts_the_drain_is_cut(slow_engine: str) -> None:
 
 def test_a_second_signal_ends_it_at_once(slow_engine: str) -> None:
     with sidecar("--upstream", slow_engine) as server:
-        stream = Streaming(server.url)
+        stream = Streaming(server.url, FOR_A_MINUTE)
         assert stream.begun.wait(PATIENCE_S)
         server.send(signal.SIGINT)
         until(lambda: server.get("/readyz").status_code == 503, "/readyz tells of the drain")
         begin = time.monotonic()
         server.send(signal.SIGTERM)
         server.ended()
-        assert time.monotonic() - begin < 1.5
+        assert time.monotonic() - begin < 20
         assert "ends at once" in server.log
 
 
@@ -214,7 +223,7 @@ def test_keys_and_artifacts_that_change_are_read_again(tmp_path: Path) -> None:
         until(lambda: "the active artifact stays" in server.log, "the log tells of it", 5)
         assert asks(second) == 200
         assert first not in server.log
-        assert '"key": "second"' in server.log
+        assert '"key":"second"' in server.log
         server.send(signal.SIGTERM)
         assert server.ended() == 0
 

@@ -1,6 +1,7 @@
 import json
 import logging
 import re
+import sys
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -11,7 +12,7 @@ from sidecars import ARTIFACT
 from typer.testing import CliRunner
 
 from stopper.cli import build_app
-from stopper.errors import InputError
+from stopper.errors import InputError, UnsupportedError
 from stopper.service import logs
 from stopper.service.examination import is_loopback
 from stopper.service.key_file import new_key, write_keys
@@ -142,6 +143,15 @@ def test_an_address_that_is_not_ours_is_refused() -> None:
     refused = serve("--artifact", NAMED, "--host", "192.0.2.1", "--allow-open")
     assert isinstance(refused.exception, InputError)
     assert "--host and --port" in str(refused.exception)
+
+
+def test_without_the_extra_the_command_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "stopper.service.settings")
+    monkeypatch.setitem(sys.modules, "pydantic_settings", None)
+    refused = serve("--artifact", NAMED)
+    assert isinstance(refused.exception, UnsupportedError)
+    assert "pydantic_settings" in str(refused.exception)
+    assert "pip install 'stopper[serve]'" in str(refused.exception)
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
