@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 
@@ -87,7 +88,7 @@ class RedisServer:
     ) -> None:
         self.port = port
         self.password = password
-        user = "" if password is None else f":{password}@"
+        user = "" if password is None else f":{quote(password, safe='')}@"
         self.url = f"redis://{user}{HOST}:{port}/0"
         self._log = folder / "redis.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -114,10 +115,14 @@ class RedisServer:
             time.sleep(0.01)
 
     def answers(self) -> bool:
-        """Tell whether the running process answers a PING."""
+        """Tell whether the running process answers a PING, its data being loaded."""
+        greeting = b"" if self.password is None else f"AUTH {self.password}\r\n".encode()
         with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), 0.5) as ask:
-            ask.sendall(b"PING\r\n")
-            return ask.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+            ask.sendall(greeting + b"PING\r\n")
+            with ask.makefile("rb") as lines:
+                return (not greeting or lines.readline() == b"+OK\r\n") and (
+                    lines.readline() == b"+PONG\r\n"
+                )
         return False
 
     def kill(self) -> None:
