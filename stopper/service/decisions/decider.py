@@ -15,13 +15,14 @@ from stopper.schedule import Schedule, mean_margin
 from stopper.service.catalog import Catalog, Served, UnknownModel
 from stopper.service.control import Board
 from stopper.service.decisions.answers import Item, Undecided, decided, refused, undecided
-from stopper.service.decisions.hidden import NUMBERS, SIZES, Dtype, Widener
+from stopper.service.decisions.hidden import NUMBERS, SIZES, Dtype, Widener, widen_one
 from stopper.service.problems import ProblemError, refuse
 from stopper.service.sampling import audited
 from stopper.service.store import Advanced, Step, Store, StoreUnavailable
 from stopper.wire import Decision, DecisionEvent
 
 _NAN = float("nan")
+_NOT_FINITE = "hidden_state holds NaN or infinity."
 
 
 class Terms(msgspec.Struct, gc=False):
@@ -223,6 +224,9 @@ class Decider:
 
     def _score(self, looks: list[_Look], answers: dict[int, Decision]) -> list[_Look]:
         """Score the hidden states, those of one artifact together; refuse what is not finite."""
+        if len(looks) == 1:
+            self._score_one(looks[0], answers)
+            return [] if looks[0].index in answers else looks
         groups: dict[tuple[str, Dtype], list[_Look]] = {}
         for look in looks:
             state = look.event.hidden_state
@@ -236,21 +240,28 @@ class Decider:
                 self._score_block(group[start : start + most], dtype, answers)
         return [look for look in looks if look.index not in answers] if answers else looks
 
+    def _score_one(self, look: _Look, answers: dict[int, Decision]) -> None:
+        state, served = look.event.hidden_state, look.terms.served
+        if state is None:
+            return
+        assert served is not None
+        assert served.probe is not None
+        hidden = widen_one(state.data, state.dtype)
+        look.level = served.probe.score_one(hidden)
+        if look.level != look.level and not np.isfinite(hidden).all():
+            answers[look.index] = refused(look.event, "unprocessable", _NOT_FINITE)
+
     def _score_block(self, block: list[_Look], dtype: Dtype, answers: dict[int, Decision]) -> None:
         served = block[0].terms.served
         assert served is not None
         assert served.probe is not None
         parts = [look.event.hidden_state.data for look in block]  # type: ignore[union-attr]
-        hidden, finite = self._widener.widen(parts, dtype)
-        if finite is not None:
-            detail = "hidden_state holds NaN or infinity."
-            for look in (look for look, good in zip(block, finite, strict=True) if not good):
-                answers[look.index] = refused(look.event, "unprocessable", detail)
-            block = [look for look, good in zip(block, finite, strict=True) if good]
-        if not block:
-            return
-        for look, level in zip(block, served.probe.score_finite(hidden).tolist(), strict=True):
+        hidden = self._widener.widen(parts, dtype)
+        levels = served.probe.score(hidden).tolist()
+        for look, level, row in zip(block, levels, hidden, strict=True):
             look.level = level
+            if level != level and not np.isfinite(row).all():
+                answers[look.index] = refused(look.event, "unprocessable", _NOT_FINITE)
 
     async def _advance(self, looks: list[_Look]) -> list[Advanced]:
         steps = []

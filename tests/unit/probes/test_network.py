@@ -89,6 +89,15 @@ def test_a_state_that_is_not_finite_scores_nan_and_spoils_no_neighbour(
         assert (score[[0, 2, 3]] == clean[[0, 2, 3]]).all()
 
 
+@pytest.mark.parametrize("spec", [LINEAR, MLP], ids=["linear", "mlp"])
+@pytest.mark.parametrize("odd", [0.0, np.nan, np.inf, -np.inf, 1e35])
+def test_one_state_alone_has_the_score_it_has_among_others(spec: ProbeSpec, odd: float) -> None:
+    probe, states = makers.probe(spec), hidden(40, spec)
+    states[::3, 7] = odd
+    found = [probe.score_one(row) for row in states.astype(np.float64)]
+    assert np.array_equal(np.float32(found), probe.score(states), equal_nan=True)
+
+
 def test_zero_weights_do_not_hide_infinity() -> None:
     spec = ProbeSpec(kind="linear", layers=(1,), hidden_size=2)
     probe = Probe(spec, [(np.zeros((1, 2), "f4"), np.ones(1, "f4"))])
