@@ -261,3 +261,43 @@ def test_the_v2_processor_forces_once_and_wherever_a_stop_may_come() -> None:
     forcing.forced = Forced(torch.tensor([1]), torch.tensor([3]))
     assert forcing.apply(torch.zeros(2, 5), None).argmax(dim=1).tolist() == [0, 3]
     assert forcing.apply(torch.zeros(2, 5), None).any().item() is False
+
+
+@pytest.mark.parametrize(
+    ("remote", "fields", "error", "words"),
+    [
+        ({}, {"tensor_parallel_size": 2}, UnsupportedError, "remote mode with several ranks"),
+        (
+            {},
+            {
+                "speculative_config": {
+                    "method": "ngram",
+                    "num_speculative_tokens": 3,
+                    "prompt_lookup_max": 3,
+                }
+            },
+            UnsupportedError,
+            "remote mode beside speculative decoding",
+        ),
+        ({"api_key_file": "missing"}, {}, InputError, "remote.api_key_file: missing: No such file"),
+        ({}, {}, None, ""),
+    ],
+)
+def test_what_remote_mode_cannot_serve_is_refused_at_start(
+    remote: dict[str, Any],
+    fields: dict[str, Any],
+    error: type[Exception] | None,
+    words: str,
+    fitting: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    stopper = {
+        "artifact": saved(tmp_path / "artifact", fitting),
+        "alpha": 0.3,
+        "remote": {"url": "http://127.0.0.1:1", **remote},
+    }
+    if error is None:
+        assert configure({"stopper": stopper}, **fields).parallel_config.worker_cls == WORKER
+        return
+    with pytest.raises(error, match=words):
+        configure({"stopper": stopper}, **fields)
