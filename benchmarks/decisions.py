@@ -291,6 +291,9 @@ def main() -> int:
                 assert line, (Path(root) / "log").read_text()
                 name, _, port = line.strip().removeprefix("http://").rpartition(":")
                 found = measure((name, int(port)), key, server.pid, options)
+            except OSError:
+                print((Path(root) / "log").read_text()[-2000:], file=sys.stderr)
+                raise
             finally:
                 server.terminate()
     print(json.dumps({"probe": options.probe, "log": options.log, "cases": found}, indent=2))
