@@ -34,6 +34,8 @@ class Terms(msgspec.Struct, gc=False):
         None for a schedule.
     width
         Of the hidden state that its probe reads; None without a probe.
+    asked
+        The event's alpha; None took the default.
     withheld
         This replica may decide nothing by it.
 
@@ -45,6 +47,7 @@ class Terms(msgspec.Struct, gc=False):
     alpha: float | None
     threshold: float
     width: int | None
+    asked: float | None = None
     withheld: bool = False
 
 
@@ -166,7 +169,7 @@ class Decider:
             last is None
             or last.served is None
             or event.model != last.served.model
-            or event.alpha != last.alpha
+            or event.alpha != last.asked
         ):
             last = self._terms(event)
         if state is None:
@@ -202,6 +205,7 @@ class Decider:
         except UnknownModel as error:
             raise ProblemError("unknown-model", str(error)) from None
         terms = _terms_of(served, served.alpha if event.alpha is None else event.alpha)
+        terms.asked = event.alpha
         terms.withheld = self._catalog.silence(event.model) is not None
         return terms
 

@@ -173,6 +173,17 @@ def test_alpha_is_fixed_by_the_first_event_and_need_not_be_said_again(served: Si
     assert "0.25" in response.json()["detail"]
 
 
+def test_each_event_of_a_batch_has_its_own_alpha(served: Sidecar) -> None:
+    given = [0.3, None, 0.1, None, 0.3]
+    answers = served.ask(
+        *(event(1, next(NAMES), score=0.0, **({"alpha": a} if a else {})) for a in given)
+    )
+    assert [answer["alpha"] for answer in answers] == [0.3, ALPHA, 0.1, ALPHA, 0.3]
+    assert [answer["threshold"] for answer in answers] == [
+        float(POLICY.threshold(a or ALPHA)) for a in given
+    ]
+
+
 def test_too_few_calibration_traces_never_stop(served: Sidecar) -> None:
     answer = served.post(encoded(event(1, next(NAMES), score=99.0, alpha=1e-6))).json()
     assert (answer["stop"], answer["reason"]) == (False, "too_few_calibration_traces")
