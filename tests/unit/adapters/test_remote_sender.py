@@ -116,10 +116,25 @@ def test_what_waits_while_an_answer_is_under_way_goes_as_one_batch() -> None:
         (saying(http(b"x" * (MOST_BYTES + 1))), "remote_garbage"),
         (saying(http(packed(decide(event(), artifact="another")))), "remote_artifact"),
     ],
-    ids=(
-        "silent slow trickling cut_off mute no_http negative_length bad_packing json no_content "
-        "overloaded no_decision other_position other_request two_decisions too_long other_artifact"
-    ).split(),
+    ids=[
+        "silent",
+        "slow",
+        "trickling",
+        "cut_off",
+        "mute",
+        "no_http",
+        "negative_length",
+        "bad_packing",
+        "json",
+        "no_content",
+        "overloaded",
+        "no_decision",
+        "other_position",
+        "other_request",
+        "two_decisions",
+        "too_long",
+        "other_artifact",
+    ],
 )
 def test_whatever_a_sidecar_does_the_event_is_settled_in_time(handler: Handler, cause: str) -> None:
     deadline = SHORT if cause == "remote_late" else 5.0
