@@ -175,6 +175,8 @@ def unservable(made: Artifact) -> str | None:
         return "is not calibrated"
     if record.method == "lynx":
         return "is calibrated by lynx, a baseline that is not served"
+    if record.method == "mapie":
+        return f"is calibrated by mapie, which has a threshold at alpha {record.alpha:g} alone"
     if record.rule != "level":
         return f"is calibrated for the rule '{record.rule}', which the engine does not serve"
     return None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calibration.risk import threshold
+from calibration.risk import METHODS, threshold
 from calibration.rules import DEFAULT_RULE, restore, rule_class
 from calibration.splits import PROMPTS
 from probes.errors import ArtifactError, InputError
@@ -47,8 +47,10 @@ def check_calibration(
         return
     if record.rule != DEFAULT_RULE:
         _check_rule(record)
+    if record.method == "mapie" and worst is not None:
+        raise ArtifactError(f"method mapie answers one alpha alone; {WORST} would answer others")
     if worst is None:
-        if record.method != "lynx":
+        if record.method not in ("lynx", "mapie"):
             raise ArtifactError(f"method {record.method} without {WORST}")
         return
     if worst.dtype != np.float32 or worst.ndim != 1:
@@ -59,7 +61,7 @@ def check_calibration(
         raise ArtifactError(f"{WORST} holds NaN or +infinity")
     if (worst[1:] < worst[:-1]).any():
         raise ArtifactError(f"{WORST} is not in ascending order")
-    if record.method != "lynx" and rule_class(record.rule).any_alpha:
+    if record.method in METHODS and rule_class(record.rule).any_alpha:
         again = threshold(worst, record.alpha, record.method, record.confidence or 0.9)
         if again != record.threshold:
             raise ArtifactError(

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
 from calibration.profile import Profile
+from probes.errors import InputError
 from probes.provenance import Closing, ModelFingerprint
 from probes.spec import ProbeSpec
-from probes.validation import Count, Positive, Real, Record, Sha256, Text
+from probes.validation import Count, Finite, Flag, Positive, Real, Record, Sha256, Text
 from stopper.cues import CueSpec
+
+if TYPE_CHECKING:
+    from stopper.halting import HaltingRule
 
 SCHEMA_VERSION: Literal[2] = 2
 
@@ -27,14 +31,17 @@ class CalibrationRecord(Record):
     ----------
     method
         "ltt": holds with ``confidence`` over the calibration draw. "crc": holds on average over
-        it. "lynx": LYNX's per-cue rule, the baseline; it promises nothing per trace.
+        it. "lynx": LYNX's per-cue rule, the baseline; it promises nothing per trace. "mapie":
+        shape and level of a halting rule were found together, under a correction for their
+        number; holds with ``confidence`` for this ``alpha`` alone.
     loss
         "disagree", "wrong" or "harm".
     alpha
         Share of requests that may be stopped badly, at which ``threshold`` was taken. Any other
         alpha is answered exactly from the stored scores.
     n_units, n_traces, n_cues
-        Prompts, traces and cues calibrated on; the promise counts prompts.
+        Prompts, traces and cues (of a halting rule: denoising steps) calibrated on; the promise
+        counts prompts.
     threshold
         Stop iff float32(score) > float32(threshold). -inf: stop at the first cue.
     promise
@@ -47,7 +54,7 @@ class CalibrationRecord(Record):
 
     """
 
-    method: Literal["ltt", "crc", "lynx"]
+    method: Literal["ltt", "crc", "lynx", "mapie"]
     loss: Literal["disagree", "wrong", "harm"]
     alpha: Share
     confidence: Share | None = None
@@ -62,9 +69,79 @@ class CalibrationRecord(Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.method == "ltt" and self.confidence is None:
-            raise ValueError("confidence: method ltt needs one")
+        if self.method in ("ltt", "mapie") and self.confidence is None:
+            raise ValueError(f"confidence: method {self.method} needs one")
         return self
+
+
+class SamplerSpec(Record):
+    """How a diffusion LM was decoded; the promise of a halting rule holds for this setting alone.
+
+    Attributes
+    ----------
+    steps
+        Denoising steps of a block (of the whole canvas, where it is one block).
+    block_length, canvas_length
+        Tokens decided together, and in all.
+    order
+        Which positions are unmasked first, for example "confidence" or "entropy".
+    options
+        Whatever else the sampler was set to.
+
+    """
+
+    steps: Positive
+    block_length: Positive
+    canvas_length: Positive
+    order: Text
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+
+    def mismatches(self, other: SamplerSpec) -> list[str]:
+        """Return one phrase per setting in which ``other`` decodes otherwise."""
+        return [
+            f"{name} is {getattr(other, name)!r}, expected {getattr(self, name)!r}"
+            for name in type(self).model_fields
+            if getattr(self, name) != getattr(other, name)
+        ]
+
+
+class HaltingSpec(Record):
+    """When the denoising of a diffusion LM is halted; its level is the calibration's threshold.
+
+    Attributes
+    ----------
+    kind, high, low, rate, aggregate, region, stable_argmax
+        The shape, see :class:`stopper.halting.HaltingRule`.
+    progress
+        "block": i / (T - 1) over the T steps of each block. "canvas": over those of the request.
+    sampler
+        The setting it was recorded under.
+
+    """
+
+    kind: Text
+    high: Finite
+    low: Finite
+    rate: Finite
+    aggregate: Text
+    region: Text
+    stable_argmax: Flag = False
+    progress: Literal["block", "canvas"] = "block"
+    sampler: SamplerSpec
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        try:
+            self.rule()
+        except InputError as problem:
+            raise ValueError(str(problem)) from None
+        return self
+
+    def rule(self) -> HaltingRule:
+        """Return the rule, to be asked with the level of an alpha."""
+        from stopper.halting import HaltingRule
+
+        return HaltingRule.from_json(self.model_dump(exclude={"progress", "sampler"}))
 
 
 class Manifest(Record):
@@ -74,7 +151,8 @@ class Manifest(Record):
     scores; ``calibration`` is None until ``stopper calibrate`` has run. ``comparer`` names how
     answers were compared (None: unknown, or a user's own labels), ``libraries`` the versions it
     was made with, ``engine`` what served the traces, ``profile`` what the calibration traffic
-    looked like. Schema 1 had none of these.
+    looked like. Schema 1 had none of these. ``halting`` is that of a diffusion LM, which has
+    neither ``probe`` nor ``cues``.
     """
 
     schema_version: Literal[1, 2] = SCHEMA_VERSION
@@ -93,11 +171,19 @@ class Manifest(Record):
     libraries: dict[str, Text] = Field(default_factory=dict)
     engine: dict[str, Text | None] = Field(default_factory=dict)
     profile: Profile | None = None
+    halting: HaltingSpec | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.expires is not None and self.expires <= self.created:
             raise ValueError("expires: must be later than created")
+        if self.halting is not None and (self.probe is not None or self.cues is not None):
+            raise ValueError("halting: a halting rule has neither probe nor cues")
+        method = None if self.calibration is None else self.calibration.method
+        if method == "mapie" and self.halting is None:
+            raise ValueError("calibration.method: mapie is for halting rules alone")
+        if method == "lynx" and self.halting is not None:
+            raise ValueError("calibration.method: lynx is for cues, not for halting rules")
         if self.probe is not None and self.model is not None:
             if self.probe.hidden_size != self.model.hidden_size:
                 raise ValueError(

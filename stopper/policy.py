@@ -77,6 +77,11 @@ class StopPolicy:
         record = artifact.manifest.calibration
         if record is None:
             raise ArtifactError("the artifact is not calibrated. Run `stopper calibrate` on it")
+        if record.method == "mapie":
+            raise ArtifactError(
+                f"the artifact was calibrated by method mapie, for alpha {record.alpha:g} alone; "
+                "see stopper.halting_policy"
+            )
         if record.method == "lynx" or artifact.worst_scores is None:
             raise ArtifactError(
                 "the artifact was calibrated by method lynx, a baseline for offline comparison. "
