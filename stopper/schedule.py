@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from stopper.errors import InputError
 
-Kind = Literal["linear", "cosine", "exponential"]
+Kind = Literal["linear", "cosine", "exponential", "thirds"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +27,23 @@ class Schedule:
     """A threshold over progress p in [0, 1].
 
     linear: ``high + (low - high) p``. cosine: ``low + (high - low) (1 + cos(pi p)) / 2``.
-    exponential: ``low + (high - low) exp(-rate p)``, which ends a little above `low`.
+    exponential: ``low + (high - low) exp(-rate p)``, which ends a little above `low`. thirds
+    (Prophet, arXiv 2508.19982): `high` while p < 1/3, half way between while p < 2/3, then `low`.
 
     Parameters
     ----------
     kind
-        One of the three.
+        One of the four.
     high, low
-        Margins (differences of logits), ``high >= low``.
+        Margins (differences of logits), ``high >= low``; equal ones make it constant.
     rate
         Of the exponential one alone; the paper tries 2, 4, 8 and 16.
 
     Raises
     ------
     InputError
-        If a number is not finite, the threshold would rise, or the rate is not positive.
+        If the kind is unknown, a number is not finite, the threshold would rise, or the rate is
+        not positive.
 
     """
 
@@ -49,6 +53,10 @@ class Schedule:
     rate: float = 16.0
 
     def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(
+                f"schedule: kind {self.kind!r} is unknown; choose one of {', '.join(KINDS)}"
+            )
         if not (math.isfinite(self.high) and math.isfinite(self.low)) or self.high < self.low:
             raise InputError(
                 f"schedule: high and low must be finite and high at least low; got "
@@ -83,6 +91,8 @@ class Schedule:
             left = 1.0 - progress
         elif self.kind == "cosine":
             left = (1.0 + math.cos(math.pi * progress)) / 2.0
+        elif self.kind == "thirds":
+            left = 1.0 if 3.0 * progress < 1.0 else 0.5 if 3.0 * progress < 2.0 else 0.0
         else:
             left = math.exp(-self.rate * progress)
         return np.float32(self.low + (self.high - self.low) * left)
