@@ -1,0 +1,1 @@
+"""Masked diffusion language models in plain transformers: load, sample, halt, record."""
