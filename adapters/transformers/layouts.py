@@ -50,6 +50,18 @@ _LLADA_FIXED: Json = {
     "input_emb_norm": False,
     "scale_logits": False,
 }
+_DREAM_SAME = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "hidden_act",
+    "rms_norm_eps",
+    "max_position_embeddings",
+    "tie_word_embeddings",
+)
 _LLADA_DEFAULTS: Json = {  # of LLaDA's own configuration class, for what a file leaves out
     "block_type": "sequential",
     "layer_norm_type": "default",
@@ -205,22 +217,10 @@ def dream_settings(qwen2: Mapping[str, Any], mask_token_id: int, eos: int | None
             "a Qwen2 with a sliding window or scaled rotary positions cannot be written in "
             "Dream's format; build it without"
         )
-    same = [
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "hidden_act",
-        "rms_norm_eps",
-        "max_position_embeddings",
-        "tie_word_embeddings",
-    ]
     return {
         "architectures": ["DreamModel"],
         "model_type": "Dream",
-        **{name: qwen2[name] for name in same},
+        **{name: qwen2[name] for name in _DREAM_SAME},
         "rope_theta": _theta(qwen2),
         "rope_scaling": None,
         "use_sliding_window": False,

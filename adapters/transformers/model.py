@@ -51,6 +51,7 @@ class DiffusionLM:
         self.shifted = shifted
         self.name = name
         self.vocab_size = int(network.config.vocab_size)
+        self.max_positions: int | None = getattr(network.config, "max_position_embeddings", None)
         for token in (mask_token_id, *self.end_ids):
             if not 0 <= token < self.vocab_size:
                 raise InputError(
