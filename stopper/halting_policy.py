@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from calibration.risk import check_alpha
 from probes.errors import ArtifactError, InputError
 from stopper.artifact import Artifact
+from stopper.halting import HaltingRule
+from stopper.manifest import HaltingSpec
 from stopper.policy import StopPolicy
-
-if TYPE_CHECKING:
-    from stopper.halting import HaltingRule
-    from stopper.manifest import HaltingSpec
 
 
 class HaltingPolicy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
@@ -15,9 +15,7 @@ from probes.provenance import Closing, ModelFingerprint
 from probes.spec import ProbeSpec
 from probes.validation import Count, Finite, Flag, Positive, Real, Record, Sha256, Text
 from stopper.cues import CueSpec
-
-if TYPE_CHECKING:
-    from stopper.halting import HaltingRule
+from stopper.halting import HaltingRule
 
 SCHEMA_VERSION: Literal[2] = 2
 
@@ -139,8 +137,6 @@ class HaltingSpec(Record):
 
     def rule(self) -> HaltingRule:
         """Return the rule, to be asked with the level of an alpha."""
-        from stopper.halting import HaltingRule
-
         return HaltingRule.from_json(self.model_dump(exclude={"progress", "sampler"}))
 
 
