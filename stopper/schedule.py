@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from probes.network import MAX_SCORE
 from stopper.errors import InputError
 
 Kind = Literal["linear", "cosine", "exponential", "thirds"]
@@ -57,10 +58,11 @@ class Schedule:
             raise InputError(
                 f"schedule: kind {self.kind!r} is unknown; choose one of {', '.join(KINDS)}"
             )
-        if not (math.isfinite(self.high) and math.isfinite(self.low)) or self.high < self.low:
+        largest = max(abs(self.high), abs(self.low))
+        if not (largest <= MAX_SCORE and self.low <= self.high):
             raise InputError(
-                f"schedule: high and low must be finite and high at least low; got "
-                f"high={self.high}, low={self.low}"
+                f"schedule: high and low must be finite (at most {MAX_SCORE:g} in magnitude) and "
+                f"high at least low; got high={self.high}, low={self.low}"
             )
         if not (math.isfinite(self.rate) and self.rate > 0.0):
             raise InputError(f"schedule: rate must be positive and finite; got {self.rate}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ margins = st.floats(-50.0, 50.0, width=32)
         ("linear", 5.0, 2.5),
         ("cosine", 5.0, 2.5),
         ("exponential", 2.5 + 5.0 * math.exp(-2.0), 2.5 + 5.0 * math.exp(-4.0)),
+        ("thirds", 5.0, 2.5),
     ],
 )
 def test_the_threshold_begins_high_and_falls_as_the_paper_says(
@@ -46,6 +47,19 @@ def test_the_threshold_never_rises_and_stays_between_its_ends(
     assert early >= late
     slack = np.float32(1e-5)
     assert min(ends) - slack <= late <= early <= max(ends) + slack
+
+
+@every_kind
+@given(progress=st.floats(0, 1), level=margins)
+def test_a_schedule_may_stay_where_it_is(kind: Kind, progress: float, level: float) -> None:
+    assert Schedule(kind, high=level, low=level).threshold(progress) == np.float32(level)
+
+
+def test_prophet_steps_down_at_the_thirds() -> None:
+    schedule = Schedule("thirds", high=7.5, low=2.5)
+    below = [math.nextafter(third, 0.0) for third in (1 / 3, 2 / 3)]
+    assert [schedule.threshold(p) for p in (0.0, below[0], 1 / 3)] == [7.5, 7.5, 5.0]
+    assert [schedule.threshold(p) for p in (below[1], 2 / 3, 1.0)] == [5.0, 2.5, 2.5]
 
 
 @every_kind
@@ -82,13 +96,16 @@ def test_progress_outside_is_refused(progress: float) -> None:
     [
         ({"high": 1.0, "low": 2.0}, "high at least low"),
         ({"high": math.inf}, "finite"),
+        ({"high": 1e31}, "finite"),
+        ({"low": -1e31}, "finite"),
         ({"low": math.nan}, "finite"),
         ({"rate": 0.0}, "rate"),
         ({"rate": math.inf}, "rate"),
+        ({"kind": "cubic"}, "kind 'cubic' is unknown"),
     ],
 )
 def test_a_schedule_that_rises_or_is_no_number_is_refused(
-    fields: dict[str, float], says: str
+    fields: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(InputError, match=says):
-        Schedule(**fields)  # type: ignore[arg-type]
+        Schedule(**fields)
