@@ -9,6 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from stopper.halting import HaltingRule
 from stopper.manifest import Manifest
 from stopper.policy import StopPolicy
 
@@ -38,7 +39,8 @@ def card(manifest: Manifest, expired: bool) -> Table:
         table.add_row("expires", f"[red]{when}: EXPIRED[/red]" if expired else when)
     model = manifest.model
     if model is None:
-        table.add_row("model", "none: made from scores, cannot be served")
+        made = "scores" if manifest.halting is None else "decodes that do not name it"
+        table.add_row("model", f"none: made from {made}, cannot be served")
     else:
         table.add_row(
             "model",
@@ -60,6 +62,18 @@ def card(manifest: Manifest, expired: bool) -> Table:
         closing = manifest.closing
         prompt = f", then {closing.answer_prompt!r}" if closing.answer_prompt else ""
         table.add_row("closing", escape(f"ids {list(closing.end_ids)}{prompt}"))
+    if manifest.halting is not None:
+        halting, sampler = manifest.halting, manifest.halting.sampler
+        table.add_row("halting", escape(shape_text(halting.rule())))
+        table.add_row(
+            "sampler",
+            escape(
+                f"{sampler.steps} steps a block of {sampler.block_length}, canvas "
+                f"{sampler.canvas_length}, by {sampler.order}"
+                + "".join(f", {name} {value}" for name, value in sampler.options.items())
+                + f"; progress over the {halting.progress}"
+            ),
+        )
     if manifest.sampling:
         pairs = (f"{name} {value}" for name, value in manifest.sampling.items())
         table.add_row("sampling", escape(", ".join(pairs)))
@@ -78,8 +92,9 @@ def calibration_table(manifest: Manifest) -> Table | None:
     table.add_row("rule", escape(f"{record.rule}: {parameters}" if parameters else record.rule))
     table.add_row("loss", record.loss)
     rollouts = f", up to {record.rollouts} traces a prompt" if record.rollouts > 1 else ""
+    traces, cues = ("traces", "cues") if manifest.halting is None else ("decodes", "steps")
     table.add_row(
-        "made on", f"{record.n_units} prompts, {record.n_traces} traces, {record.n_cues} cues"
+        "made on", f"{record.n_units} prompts, {record.n_traces} {traces}, {record.n_cues} {cues}"
         f"{rollouts}",
     )  # fmt: skip
     # Rules of several thresholds have none to show here; theirs stand among the parameters.
@@ -88,6 +103,14 @@ def calibration_table(manifest: Manifest) -> Table | None:
     table.add_row("alpha", f"{record.alpha:g}{shown}")
     table.add_row("promise", escape(record.promise))
     return table
+
+
+def shape_text(rule: HaltingRule) -> str:
+    """Spell a halting rule's shape in one line."""
+    shape = rule.schedule
+    rate = f", rate {shape.rate:g}" if shape.kind == "exponential" else ""
+    gate = ", stable argmax" if rule.stable_argmax else ""
+    return f"{shape.kind} {shape.high:g} to {shape.low:g}{rate} on {rule.signal}{gate}"
 
 
 def thresholds(policy: StopPolicy) -> dict[float, float]:
@@ -107,8 +130,13 @@ def threshold_table(policy: StopPolicy) -> Table:
 
 
 def training_tables(manifest: Manifest) -> list[Table]:
-    """Return how the probe did on held-out prompts, and what it was fitted on."""
+    """Return how the probe did on held-out prompts, and what it was fitted on.
+
+    Of a halting rule: which shapes it was chosen from.
+    """
     training: Mapping[str, Any] = manifest.training
+    if manifest.halting is not None:
+        return _shape_tables(training.get("choice"))
     held_out = training.get("held_out")
     if not isinstance(held_out, dict):
         return []
@@ -154,6 +182,23 @@ def _choice_table(choice: Mapping[str, Any]) -> Table:
             style="bold" if row["name"] == choice["chosen"] else None,
         )
     return table
+
+
+def _shape_tables(choice: object) -> list[Table]:
+    """Show the shapes that came first on the select split, and the passes expected of each."""
+    if not isinstance(choice, dict):
+        return []
+    table = Table(
+        title=f"the best of {choice['shapes']} shapes at alpha {choice['alpha']:g}, on the "
+        f"{choice['prompts']} prompts of the select split",
+        title_justify="left",
+    )
+    table.add_column("shape")
+    table.add_column("passes", justify="right", no_wrap=True)
+    for row in choice["best"]:
+        shape = {name: value for name, value in row.items() if name != "steps"}
+        table.add_row(shape_text(HaltingRule.from_json(shape)), f"{row['steps']:.1f}")
+    return [table]
 
 
 def _short(value: object) -> str:

@@ -39,7 +39,7 @@ def build_app() -> typer.Typer:
         if not module.name.startswith("_"):
             _add_module(app, module.name)
     for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
-        _add_entry(app, entry)
+        add_entry(app, entry)
     return app
 
 
@@ -77,7 +77,8 @@ def _add_module(app: typer.Typer, name: str) -> None:
         app.command(name)(getattr(module, name))
 
 
-def _add_entry(app: typer.Typer, entry: EntryPoint) -> None:
+def add_entry(app: typer.Typer, entry: EntryPoint) -> None:
+    """Add the command of an entry point; one that cannot be loaded fails only itself."""
     try:
         function = entry.load()
         if not callable(function):

@@ -196,8 +196,16 @@ def _obstacles(ours: Artifact, theirs: Artifact) -> Iterator[str]:
         yield "another closing: stopped answers would begin otherwise"
     if isinstance(theirs.probe, SequenceProbe):
         yield "its probe remembers earlier cues, which no engine serves yet"
+    if (old.halting is None) != (new.halting is None):
+        yield "one halts a diffusion LM, the other stops a reasoning model"
+    elif old.halting is not None and new.halting is not None:
+        mismatches = old.halting.sampler.mismatches(new.halting.sampler)
+        yield from (f"another sampler: {phrase}" for phrase in mismatches)
+        if old.halting.progress != new.halting.progress:
+            yield f"its progress is over the {new.halting.progress}"
     reason = unservable(theirs)
-    if reason is not None:
+    # A halting rule is served at the one level that mapie has found.
+    if reason is not None and not (new.halting and new.calibration):
         yield f"it {reason}"
 
 
@@ -215,6 +223,8 @@ def _cautions(ours: Artifact, theirs: Artifact) -> Iterator[str]:
         left, right = getattr(old.calibration, name), getattr(new.calibration, name)
         if left != right:
             yield f"it promises by {name} {right}, not {left}"
+    if new.halting is not None and new.calibration.method == "mapie":
+        yield f"it answers alpha {new.calibration.alpha:g} alone"
     if unservable(theirs) is None:
         limit = StopPolicy.from_artifact(theirs).threshold(old.calibration.alpha)
         if math.isinf(limit) and limit > 0:

@@ -103,6 +103,23 @@ class HaltingCalibration:
     candidates: tuple[Candidate, ...]
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        """Give the figures as plain JSON."""
+        infinite = {np.inf: "Infinity", -np.inf: "-Infinity"}
+        return {
+            "alpha": self.terms.alpha,
+            "method": self.terms.method,
+            "confidence": None if self.terms.method == "crc" else self.terms.confidence,
+            "rule": self.rule.to_json(),
+            "level": infinite.get(self.level, self.level),
+            "n_units": self.n_units,
+            "n_traces": self.n_traces,
+            "n_steps": self.n_steps,
+            "expected_steps": self.expected_steps,
+            "parameters": dict(self.parameters),
+            "promise": self.promise,
+        }
+
 
 def share_out(
     table: DenoisingTable, fraction: float, seed: int = 0

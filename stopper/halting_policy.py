@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from calibration.risk import check_alpha
+from calibration.risk import check_alpha, require_units
 from probes.errors import ArtifactError, InputError
 from stopper.artifact import Artifact
 from stopper.halting import HaltingRule
@@ -82,3 +82,19 @@ class HaltingPolicy:
                 "any"
             )
         return self._levels.threshold(alpha)
+
+    def require(self, alpha: float) -> None:
+        """Refuse an alpha that the calibration cannot carry.
+
+        Raises
+        ------
+        TooFewTraces
+            Saying how many more prompts it would need.
+        InputError
+            As :meth:`level`.
+
+        """
+        self.level(alpha)
+        if self._levels is not None:
+            known = self._levels
+            require_units(len(known.worst_scores), known.method, alpha, known.confidence)
