@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from adapters.transformers.identity import end_ids, fingerprint, read_object
 from adapters.transformers.layouts import (
     dream_settings,
     llada_name,
@@ -22,7 +23,6 @@ from adapters.transformers.layouts import (
     qwen2_settings,
 )
 from adapters.transformers.model import DiffusionLM
-from probes.validation import read_json
 from stopper.errors import InputError, UnsupportedError
 
 Json = dict[str, Any]
@@ -71,7 +71,7 @@ def load(
 
     """
     folder = Path(folder)
-    settings = _read(folder / "config.json")
+    settings = read_object(folder / "config.json")
     kind = settings.get("model_type")
     layout = LAYOUTS.get(str(kind))
     if layout is None:
@@ -103,17 +103,8 @@ def load(
         end_ids=end_ids(folder, settings),
         shifted=layout.shifted,
         name=str(folder),
+        fingerprint=fingerprint(folder, settings, config, network.lm_head.weight.dtype),
     )
-
-
-def end_ids(folder: Path, settings: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the tokens that end an answer: of ``config.json`` and ``generation_config.json``."""
-    generation = folder / "generation_config.json"
-    asked = [settings.get("eos_token_id")]
-    if generation.is_file():
-        asked.append(_read(generation).get("eos_token_id"))
-    flat = [token for one in asked for token in (one if isinstance(one, list) else [one])]
-    return tuple(sorted({token for token in flat if isinstance(token, int)}))
 
 
 def export_llada(
@@ -195,7 +186,7 @@ def _weights(
 def _shards(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        named = _read(index).get("weight_map")
+        named = read_object(index).get("weight_map")
         if not isinstance(named, dict) or not all(isinstance(one, str) for one in named.values()):
             raise InputError(f"{index}: no weight_map of names to files. Download it again")
         files = [folder / name for name in sorted(set(named.values()))]
@@ -227,15 +218,3 @@ def _check(folder: Path, wanted: Mapping[str, Any], found: Mapping[str, Any]) ->
                 f"{folder}: {name} has shape {list(tensor.shape)}, its config.json asks for "
                 f"{list(wanted[name].shape)}"
             )
-
-
-def _read(path: Path) -> Json:
-    try:
-        content = read_json(path.read_bytes())
-    except OSError as problem:
-        raise InputError(f"{path}: {problem.strerror}. Point to a checkpoint's folder") from None
-    except ValueError as problem:
-        raise InputError(f"{path}: not JSON ({problem}). Download it again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: not a JSON object. Download it again")
-    return content

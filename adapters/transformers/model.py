@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from probes.provenance import ModelFingerprint
 from stopper.errors import InputError
 
 
@@ -27,7 +28,9 @@ class DiffusionLM:
         True where the hidden state of position p predicts position p + 1, as in Dream; the
         logits that `logits` returns are at the position itself either way.
     name
-        Where the model came from, for messages and records.
+        Where the model came from, for messages.
+    fingerprint
+        Its identity, which recorded decodes and artifacts are tied to; None where unknown.
 
     Raises
     ------
@@ -44,12 +47,14 @@ class DiffusionLM:
         end_ids: Collection[int] = (),
         shifted: bool = False,
         name: str = "",
+        fingerprint: ModelFingerprint | None = None,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.mask_token_id = mask_token_id
         self.end_ids = tuple(sorted(set(end_ids)))
         self.shifted = shifted
         self.name = name
+        self.fingerprint = fingerprint
         self.vocab_size = int(network.config.vocab_size)
         self.max_positions: int | None = getattr(network.config, "max_position_embeddings", None)
         for token in (mask_token_id, *self.end_ids):
