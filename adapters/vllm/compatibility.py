@@ -78,8 +78,6 @@ def _refusals(facts: EngineFacts, layers: tuple[int, ...]) -> Iterator[str]:
         yield f"--worker-cls {facts.worker_cls}: stopper brings its own worker; leave it at auto"
     if facts.runner_type != "generate":
         yield f"a {facts.runner_type} model generates no thinking that could be stopped"
-    if facts.diffusion:
-        yield "a diffusion model has no thinking tokens"
     if facts.batch_sharded_sampling:
         yield ("--enable-batch-sharded-sampling splits a request's state over ranks; turn it off")
     if facts.prefill_context_parallel > 1:

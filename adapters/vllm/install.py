@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -29,16 +29,20 @@ from stopper.cues import CueAutomaton, CueSpec
 from stopper.errors import ArtifactError, UnsupportedError
 from stopper.policy import StopPolicy
 
+if TYPE_CHECKING:
+    from adapters.vllm.diffusion.session import DiffusionSession
+
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A worker's session and where its probe reads."""
+    """A worker's session and where its probe reads; a diffusion model has none."""
 
-    session: Session
+    session: Session | DiffusionSession
     layers: tuple[int, ...]
     num_layers: int
+    diffusion: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,11 @@ def install(vllm_config: Any, runner: Any, *, reports: bool) -> Installed:
     """
     settings = PluginSettings.from_additional_config(vllm_config.additional_config)
     assert settings is not None
+    if vllm_config.model_config.is_diffusion:
+        from adapters.vllm.diffusion.install import install as install_halting
+
+        halting = install_halting(vllm_config, runner, reports=reports)
+        return Installed(halting, (), num_layers(vllm_config), diffusion=True)
     plan = (
         _collecting(settings.collect.cues, settings.collect.layers, vllm_config)
         if settings.collect

@@ -66,6 +66,11 @@ def _validate(original: Any) -> Any:
             params = kwargs.get("params", args[2] if len(args) > 2 else None)
             try:
                 options = RequestOptions.from_extra_args(getattr(params, "extra_args", None))
+                if options.alpha is not None and additional["stopper"].get("halting") is not None:
+                    raise InputError(
+                        "vllm_xargs: the server's halting rule is hand-picked and keeps no alpha; "
+                        "leave stopper_alpha out"
+                    )
                 if options.mode == "fixed" and additional["stopper"].get("threshold") is None:
                     raise InputError(
                         "vllm_xargs: stopper='fixed' needs 'threshold' in the server's settings"
@@ -88,46 +93,75 @@ def check(vllm_config: Any, settings: PluginSettings, worker_cls: str) -> None:
 
     """
     from adapters.vllm.compatibility import refusals, remote_refusals
+    from adapters.vllm.diffusion import check as diffusion
     from adapters.vllm.fingerprint import engine_facts, model_fingerprint
 
     facts = engine_facts(vllm_config, worker_cls)
-    if settings.artifact is None:
-        assert settings.collect is not None
-        layers = settings.collect.layers
+    artifact = None if settings.artifact is None else Artifact.load(settings.artifact)
+    reasons: list[str] = []
+    layers: tuple[int, ...] = ()
+    if facts.diffusion:
+        reasons += diffusion.refusals(
+            facts, settings, str(vllm_config.model_config.architectures[0])
+        )
     else:
-        artifact = Artifact.load(settings.artifact)
-        if artifact.probe is None:
-            raise ArtifactError(
-                f"{settings.artifact}: made from your own scores, it has no probe; an engine "
-                "needs an artifact from `stopper train` and `stopper calibrate`"
-            )
-        layers = require_servable(artifact.probe, settings.artifact).spec.layers
+        layers = _layers(settings, artifact)
+    if artifact is not None:
         foreign = artifact.mismatches(model_fingerprint(vllm_config))
         if foreign:
             raise ArtifactError(
                 f"{settings.artifact}: calibrated on another model than the one served: "
                 f"{'; '.join(foreign)}. Collect, train and calibrate on this one"
             )
-        try:
-            policy = StopPolicy.from_artifact(artifact)
-        except ArtifactError as error:
-            raise ArtifactError(f"{settings.artifact}: {error}") from None
-        alpha = settings.alpha
-        if alpha is not None and policy.threshold(alpha) == float("inf"):
-            raise TooFewTraces(
-                f"{settings.artifact}: {policy.worst_scores.size} calibration traces cannot "
-                f"promise alpha {alpha}; nothing would ever be stopped. Calibrate with more "
-                "traces or serve a larger alpha"
-            )
         served = {"vllm": facts.vllm_version, "runner": facts.runner, "device": facts.device}
         for remark in remarks(artifact.manifest, served):
             logger.warning("%s: %s", settings.artifact, remark)
-    reasons = refusals(facts, layers)
+    if not facts.diffusion:
+        _check_promise(settings, artifact)
+    elif not reasons:
+        diffusion.check_promise(settings, vllm_config, artifact)
+    reasons += refusals(facts, layers)
     if settings.remote is not None:
         settings.remote.api_key()
         reasons += remote_refusals(facts)
     if reasons:
         raise UnsupportedError("stopper cannot run in this engine: " + "; ".join(reasons))
+
+
+def _layers(settings: PluginSettings, artifact: Artifact | None) -> tuple[int, ...]:
+    """Return the layers that a reasoning model's probe reads, or refuse what has none."""
+    if settings.halting is not None or (artifact and artifact.manifest.halting):
+        raise UnsupportedError(
+            "a halting rule is for a diffusion model, and the model served is none; give an "
+            "artifact from `stopper train` and `stopper calibrate`"
+        )
+    if artifact is None:
+        assert settings.collect is not None
+        return settings.collect.layers
+    if artifact.probe is None:
+        raise ArtifactError(
+            f"{settings.artifact}: made from your own scores, it has no probe; an engine "
+            "needs an artifact from `stopper train` and `stopper calibrate`"
+        )
+    assert settings.artifact is not None
+    return require_servable(artifact.probe, settings.artifact).spec.layers
+
+
+def _check_promise(settings: PluginSettings, artifact: Artifact | None) -> None:
+    """Refuse an artifact that promises nothing, or nothing at the server's alpha."""
+    if artifact is None:
+        return
+    try:
+        policy = StopPolicy.from_artifact(artifact)
+    except ArtifactError as error:
+        raise ArtifactError(f"{settings.artifact}: {error}") from None
+    alpha = settings.alpha
+    if alpha is not None and policy.threshold(alpha) == float("inf"):
+        raise TooFewTraces(
+            f"{settings.artifact}: {policy.worst_scores.size} calibration traces cannot "
+            f"promise alpha {alpha}; nothing would ever be stopped. Calibrate with more "
+            "traces or serve a larger alpha"
+        )
 
 
 def remarks(manifest: Manifest, served: dict[str, str]) -> list[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stopper.cues import CueSpec
 from stopper.errors import InputError
+
+if TYPE_CHECKING:
+    from stopper.halting import HaltingRule
 
 
 class CollectSettings(BaseModel):
@@ -106,6 +109,9 @@ class PluginSettings(BaseModel):
         Asks a sidecar for the decisions; None decides in the engine.
     collect
         Set by `stopper collect` only; excludes `artifact`.
+    halting
+        A hand-picked halting rule for a diffusion model instead of an artifact: fields of
+        :class:`stopper.halting.HaltingRule`, or a `preset`. It promises nothing.
     artifact_sha256
         Filled in at start; puts the artifact's content into vLLM's compile-cache key.
 
@@ -121,12 +127,16 @@ class PluginSettings(BaseModel):
     keep_hidden: bool = False
     remote: RemoteSettings | None = None
     collect: CollectSettings | None = None
+    halting: dict[str, Any] | None = None
     artifact_sha256: str | None = None
 
     @model_validator(mode="after")
     def _one_purpose(self) -> Self:
-        if (self.artifact is None) == (self.collect is None):
-            raise ValueError("give 'artifact', the folder that `stopper calibrate` wrote")
+        if sum(one is not None for one in (self.artifact, self.collect, self.halting)) != 1:
+            raise ValueError(
+                "give 'artifact', the folder that `stopper calibrate` wrote, or for a diffusion "
+                "model without a promise 'halting', and only one of them"
+            )
         if self.remote is not None and self.collect is not None:
             raise ValueError("remote: nothing is decided while collecting; leave it out")
         if self.remote is not None and self.tracker == "device":
@@ -134,6 +144,24 @@ class PluginSettings(BaseModel):
         if self.remote is not None and self.keep_hidden:
             raise ValueError("remote: hidden states are sent and not kept; leave 'keep_hidden' out")
         return self
+
+    @field_validator("halting")
+    @classmethod
+    def _known_rule(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None:
+            from stopper.halting import HaltingRule
+
+            try:
+                HaltingRule.from_json(value)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return value
+
+    def halting_rule(self) -> HaltingRule:
+        """Return the hand-picked rule, which must be there."""
+        from stopper.halting import HaltingRule
+
+        return HaltingRule.from_json(self.halting)
 
     @classmethod
     def from_additional_config(cls, additional: object) -> PluginSettings | None:

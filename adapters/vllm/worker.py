@@ -10,6 +10,7 @@ from vllm.platforms import current_platform
 
 from adapters.vllm.install import Installed, install
 from adapters.vllm.rows import v1_rows, v2_rows
+from adapters.vllm.session import Session
 
 if TYPE_CHECKING or not current_platform.is_cpu():
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
@@ -39,7 +40,7 @@ class StopperWorker(PlatformWorker):  # type: ignore[misc,unused-ignore]
             return  # only the last pipeline stage samples
         reports = get_tp_group().rank_in_group == 0
         self._stopper = install(self.vllm_config, self.model_runner, reports=reports)
-        if self.use_v2_model_runner:
+        if self.use_v2_model_runner and not self._stopper.diffusion:
             from adapters.vllm.v2_processor import ForcingProcessor
 
             self._forcing = ForcingProcessor()
@@ -63,11 +64,12 @@ class StopperWorker(PlatformWorker):  # type: ignore[misc,unused-ignore]
         state = runner.execute_model_state
         if state is None or state.hidden_states is None:
             return
-        layers, depth = installed.layers, installed.num_layers
+        session, layers, depth = installed.session, installed.layers, installed.num_layers
+        assert isinstance(session, Session)  # that of a diffusion model never reads here
         if self.use_v2_model_runner:
-            self._forcing.forced = installed.session.step(lambda: v2_rows(state, layers, depth))
+            self._forcing.forced = session.step(lambda: v2_rows(state, layers, depth))
             return
-        forced = installed.session.step(lambda: v1_rows(runner, state, layers, depth))
+        forced = session.step(lambda: v1_rows(runner, state, layers, depth))
         if forced is not None:
             forced.write(state.logits)
 

@@ -41,7 +41,6 @@ def test_a_clean_engine_is_not_refused(changes: dict[str, Any]) -> None:
         ({"device": "tpu"}, "device 'tpu': only CPU and CUDA/ROCm"),
         ({"worker_cls": "mine.Worker"}, "--worker-cls mine.Worker: .* leave it at auto"),
         ({"runner_type": "pooling"}, "a pooling model generates no thinking"),
-        ({"diffusion": True}, "diffusion model"),
         ({"batch_sharded_sampling": True}, "--enable-batch-sharded-sampling .* turn it off"),
         ({"prefill_context_parallel": 2}, "prefill context parallelism .* set it to 1"),
         ({"adaptive_verification": True}, "adaptive verification .* turn it off"),
