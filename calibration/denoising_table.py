@@ -218,8 +218,9 @@ class DenoisingTable:
 
         """
         arrays, names, settings = denoising_files.read(Path(folder))
+        columns: dict[str, Any] = {**arrays, **{key: tuple(held) for key, held in names.items()}}
         try:
-            return cls(**arrays, **{k: tuple(v) for k, v in names.items()}, settings=settings)
+            return cls(**columns, settings=settings)
         except InputError as problem:
             raise InputError(f"{folder}: {problem}") from None
 

@@ -15,6 +15,7 @@ from probes.scorers import require_servable
 from probes.shaping import weight_of
 from stopper.artifact import MANIFEST, Artifact
 from stopper.errors import ArtifactError, InputError
+from stopper.halting_policy import HaltingPolicy
 from stopper.manifest import CalibrationRecord
 from stopper.policy import StopPolicy
 from stopper.service.settings import ArtifactSource
@@ -33,8 +34,10 @@ class Served:
     ----------
     version
         First 16 digits of the SHA-256 of its manifest, as the engine's decisions name it.
+    policy, halting
+        What gives thresholds: one of the two, the second in an artifact of a diffusion model.
     probe
-        None in an artifact made from a user's own scores.
+        None in an artifact made from a user's own scores, or of a diffusion model.
     weight
         Of the rise (`probes.shaping`); own scores come shaped.
     alpha
@@ -47,10 +50,25 @@ class Served:
     folder: Path
     artifact: Artifact
     record: CalibrationRecord
-    policy: StopPolicy
+    policy: StopPolicy | None
+    halting: HaltingPolicy | None
     probe: Probe | None
     weight: float
     alpha: float
+
+    def threshold(self, alpha: float) -> float:
+        """Return what a score must exceed at an alpha, a float32 value.
+
+        Raises
+        ------
+        InputError
+            If the alpha is out of its range, or the artifact has no threshold for it.
+
+        """
+        if self.policy is not None:
+            return float(self.policy.threshold(alpha))
+        assert self.halting is not None
+        return float(self.halting.level(alpha))
 
     @classmethod
     def read(cls, source: ArtifactSource, alpha: float | None) -> Served:
@@ -64,7 +82,9 @@ class Served:
         """
         artifact = Artifact.load(source.folder)
         record, named = artifact.manifest.calibration, artifact.manifest.model
-        policy = StopPolicy.from_artifact(artifact)
+        diffuses = artifact.manifest.halting is not None
+        policy = None if diffuses else StopPolicy.from_artifact(artifact)
+        halting = HaltingPolicy.from_artifact(artifact) if diffuses else None
         assert record is not None
         model = source.model or (named.model if named is not None else None)
         if model is None:
@@ -75,19 +95,21 @@ class Served:
         if artifact.probe is not None:
             probe = require_servable(artifact.probe, source.folder)
         used = record.alpha if alpha is None else alpha
-        policy.threshold(used)
         digest = hashlib.sha256((source.folder / MANIFEST).read_bytes()).hexdigest()
-        return cls(
+        served = cls(
             digest[:16],
             model,
             source.folder,
             artifact,
             record,
             policy,
+            halting,
             probe,
             weight_of(probe.spec) if probe is not None else 0.0,
             used,
         )
+        served.threshold(used)
+        return served
 
 
 class UnknownModel(InputError):  # noqa: N818 - reads as a sentence where it is raised
@@ -148,6 +170,11 @@ class Catalog:
             raise UnknownModel(f"model {model!r} is not served here; served are: {known}")
         return served
 
+    def halts(self, model: str) -> bool:
+        """Say whether a model is served by an artifact with a halting rule."""
+        served = self._active.get(model)
+        return served is not None and served.halting is not None
+
     def all_active(self) -> list[Served]:
         """Return the active versions, by model."""
         return [self._active[model] for model in sorted(self._active)]
@@ -192,13 +219,19 @@ class Catalog:
         Raises
         ------
         UnknownModel, StopperError
-            If the name leaves the root, the folder cannot be served, or its probe reads other
-            hidden states than the active one's.
+            If the name leaves the root, the folder cannot be served, or it needs other events than
+            the active one: its probe reads other hidden states, its halting rule other margins.
 
         """
         active = self.active(model)
         path = active.folder if folder is None else self._below_root(model, folder)
         served = Served.read(ArtifactSource(folder=path, model=model), self._alpha)
+        if _asks(active.halting) != _asks(served.halting):
+            raise ArtifactError(
+                f"{path}: its halting rule needs other events than the active artifact's (region, "
+                "progress, sampler or argmax_changed); engines send those they were started with. "
+                "Start them and the sidecar anew"
+            )
         before, after = active.probe, served.probe
         if (before is None) != (after is None) or (
             before is not None
@@ -229,3 +262,11 @@ class Catalog:
         logger.info("model %s is served by artifact %s", served.model, served.version)
         for listener in self._listeners:
             listener()
+
+
+def _asks(policy: HaltingPolicy | None) -> object:
+    """Return what a halting rule takes for granted of the events that it decides on."""
+    if policy is None:
+        return None
+    spec = policy.spec
+    return spec.region, spec.progress, spec.sampler, spec.stable_argmax

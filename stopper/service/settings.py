@@ -44,7 +44,7 @@ class Upstream(_Group):
 class ScheduleSettings(_Group):
     """SchED's threshold over progress, for events that carry logit margins (arXiv 2512.02892)."""
 
-    kind: Literal["linear", "cosine", "exponential"] = "exponential"
+    kind: Literal["linear", "cosine", "exponential", "thirds"] = "exponential"
     high: float = 7.5
     low: float = 2.5
     rate: Annotated[float, Field(gt=0)] = 16.0

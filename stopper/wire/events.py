@@ -22,6 +22,7 @@ Reason = Literal[
     "too_few_calibration_traces",
     "margin_above_schedule",
     "margin_below_schedule",
+    "argmax_changed",
     "audit",
     "kill_switch",
     "alarm",
@@ -32,6 +33,7 @@ Reason = Literal[
 ]
 """Why a decision is what it is; a closed set, fit for a metric's label.
 
+argmax_changed: the halting rule waits for a step at which no masked position's argmax has moved.
 audit: the trace is audited; it would have stopped here. kill_switch, alarm: an operator or the
 drift alarm has ended all stopping. artifact_changed: the trace began under an artifact that is
 gone. artifact_unavailable: this replica cannot load the artifact that all serve, or it has expired.
@@ -78,7 +80,11 @@ class DecisionEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
         Logit of your own probe, before shaping, for artifacts calibrated on such scores.
     logit_margins, progress
         Top-1 minus top-2 logit of each position of the region, and i / (T - 1) in [0, 1]
-        (SchED, arXiv 2512.02892).
+        (SchED, arXiv 2512.02892). Judged by the halting rule of the model's artifact, or else by
+        the schedule of the settings.
+    argmax_changed
+        Of a denoising step: whether a masked position's argmax differs from the step before; true
+        at a block's first step. Needed where the artifact's rule has `stable_argmax`.
     alpha
         Tolerated share of bad stops, in (0, 1); None takes the sidecar's. Fixed by a trace's first
         event.
@@ -99,6 +105,7 @@ class DecisionEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     progress: float | None = None
     alpha: float | None = None
     audit: bool | None = None
+    argmax_changed: bool | None = None
 
 
 class DecisionBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,8 +126,9 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     reason
         Why.
     score, threshold
-        Shaped score and what it was compared with (mean margin, and the schedule's value); None
-        where there is none or where it is not finite.
+        Shaped score and what it was compared with (of a halting rule: the margin less the
+        schedule's value, and the level; of a schedule alone: mean margin, and the schedule's
+        value); None where there is none or where it is not finite.
     alpha
         The one that applied.
     artifact

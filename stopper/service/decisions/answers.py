@@ -48,7 +48,13 @@ def undecided(
     return Decision(event.request_id, event.position, False, reason, None, None, alpha, artifact)
 
 
-def decided(event: Identified, step: Advanced, silence: Silence | None, schedule: bool) -> Decision:
+def decided(
+    event: Identified,
+    step: Advanced,
+    silence: Silence | None,
+    schedule: bool,
+    gated: bool = False,
+) -> Decision:
     """Answer a step that the store has taken.
 
     An audited trace goes its way whatever operators and the alarm have decided, for its marks say
@@ -60,6 +66,8 @@ def decided(event: Identified, step: Advanced, silence: Silence | None, schedule
         Why nothing may be stopped; None if it may.
     schedule
         It is a margin against a schedule rather than a score against a threshold.
+    gated
+        A halting rule waits for the argmax to stay.
 
     """
     score, threshold = step.score, step.threshold
@@ -67,6 +75,8 @@ def decided(event: Identified, step: Advanced, silence: Silence | None, schedule
     reason: Reason
     if silence is not None and not step.audit:
         reason = silence
+    elif gated:
+        reason = "argmax_changed"
     elif not finite:
         reason = "score_not_finite"
     elif threshold == _INF:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-import msgspec
 import numpy as np
 
 from probes.network import MAX_SCORE
-from stopper.schedule import Schedule, mean_margin
+from stopper.schedule import Schedule
 from stopper.service.catalog import Catalog, Served, UnknownModel
 from stopper.service.control import Board
 from stopper.service.decisions.answers import Item, Undecided, decided, refused, undecided
 from stopper.service.decisions.hidden import NUMBERS, SIZES, Dtype, Widener, widen_one
+from stopper.service.decisions.margins import by_schedule, refuse_strays
+from stopper.service.decisions.terms import Look, Terms, judged, moved, terms_of, version_of
 from stopper.service.problems import ProblemError, refuse
 from stopper.service.sampling import audited
 from stopper.service.store import Advanced, Step, Store, StoreUnavailable
@@ -23,41 +23,6 @@ from stopper.wire import Decision, DecisionEvent
 
 _NAN = float("nan")
 _NOT_FINITE = "hidden_state holds NaN or infinity."
-
-
-class Terms(msgspec.Struct, gc=False):
-    """What an event is judged by.
-
-    Attributes
-    ----------
-    served
-        None for a schedule.
-    width
-        Of the hidden state that its probe reads; None without a probe.
-    asked
-        The event's alpha; None took the default.
-    withheld
-        This replica may decide nothing by it.
-
-    """
-
-    served: Served | None
-    version: str
-    weight: float
-    alpha: float | None
-    threshold: float
-    width: int | None
-    asked: float | None = None
-    withheld: bool = False
-
-
-class _Look(msgspec.Struct, gc=False):
-    """One event on its way; `level` is NaN until its hidden state is scored."""
-
-    index: int
-    event: DecisionEvent
-    terms: Terms
-    level: float
 
 
 class Decider:
@@ -91,7 +56,7 @@ class Decider:
         self._store = store
         self._board = board
         self._schedule = schedule
-        self._schedule_version = _version(schedule)
+        self._schedule_version = version_of(schedule)
         self._share = share
         self._not_decided = not_decided
         self._widener = Widener()
@@ -115,7 +80,7 @@ class Decider:
 
         """
         answers: dict[int, Decision] = {}
-        looks: list[_Look] = []
+        looks: list[Look] = []
         last: Terms | None = None
         withheld = 0
         for index, item in enumerate(items):
@@ -152,7 +117,7 @@ class Decider:
                 )
         return [answers[index] for index in range(len(items))]
 
-    def _look(self, index: int, event: DecisionEvent, last: Terms | None) -> _Look:
+    def _look(self, index: int, event: DecisionEvent, last: Terms | None) -> Look:
         """Check an event and find what it is judged by; `last` is the previous event's terms."""
         state, score, margins = event.hidden_state, event.score, event.logit_margins
         given = (state is not None) + (score is not None) + (margins is not None)
@@ -161,10 +126,12 @@ class Decider:
                 "unprocessable",
                 f"Give exactly one of hidden_state, score and logit_margins; there are {given}.",
             )
-        if margins is not None:
-            return self._look_at_margins(index, event, margins)
-        if event.progress is not None:
-            refuse("unprocessable", "progress belongs to logit_margins; leave it out.")
+        if margins is not None and not self._catalog.halts(event.model):
+            mean, limit = by_schedule(self._schedule, event)
+            terms = Terms(None, self._schedule_version, 0.0, None, limit, None)
+            return Look(index, event, terms, mean)
+        if margins is None:
+            refuse_strays(event)
         if (
             last is None
             or last.served is None
@@ -172,18 +139,23 @@ class Decider:
             or event.alpha != last.asked
         ):
             last = self._terms(event)
+        if margins is not None:
+            return judged(Look(index, event, last, _NAN))
         if state is None:
             assert score is not None
             if not math.isfinite(score):
                 refuse("unprocessable", "score must be a finite number.")
             level = float(np.float32(score)) if abs(score) <= MAX_SCORE else _NAN
-            return _Look(index, event, last, level)
+            return Look(index, event, last, level)
         width = last.width
         if width is None:
+            assert last.served is not None
+            what = "was made from scores and has no probe; send score"
+            if last.served.halting is not None:
+                what = "halts a diffusion model; send logit_margins and progress"
             refuse(
                 "unprocessable",
-                f"The artifact of model {event.model!r} was made from scores and has no probe; "
-                "send score in place of hidden_state.",
+                f"The artifact of model {event.model!r} {what} in place of hidden_state.",
             )
         shape = state.shape
         if shape != (width,) and shape != (1, width):
@@ -197,41 +169,24 @@ class Decider:
                 f"hidden_state.data has {len(state.data)} bytes; {width} numbers of {state.dtype} "
                 f"take {width * SIZES[state.dtype]}.",
             )
-        return _Look(index, event, last, _NAN)
+        return Look(index, event, last, _NAN)
 
     def _terms(self, event: DecisionEvent) -> Terms:
         try:
             served = self._catalog.active(event.model)
         except UnknownModel as error:
             raise ProblemError("unknown-model", str(error)) from None
-        terms = _terms_of(served, served.alpha if event.alpha is None else event.alpha)
+        terms = terms_of(served, served.alpha if event.alpha is None else event.alpha)
         terms.asked = event.alpha
         terms.withheld = self._catalog.silence(event.model) is not None
         return terms
 
-    def _look_at_margins(self, index: int, event: DecisionEvent, margins: list[float]) -> _Look:
-        schedule, progress = self._schedule, event.progress
-        if schedule is None:
-            refuse(
-                "unprocessable",
-                "This sidecar has no schedule for logit margins; set `schedule` in its settings.",
-            )
-        if progress is None or not 0.0 <= progress <= 1.0:
-            refuse("unprocessable", "logit_margins need progress, a number in [0, 1].")
-        if event.alpha is not None:
-            refuse("unprocessable", "A schedule keeps no alpha; leave it out.")
-        if not all(map(math.isfinite, margins)):
-            refuse("unprocessable", "logit_margins must be finite numbers.")
-        threshold = float(schedule.threshold(progress))
-        terms = Terms(None, self._schedule_version, 0.0, None, threshold, None)
-        return _Look(index, event, terms, float(mean_margin(margins)))
-
-    def _score(self, looks: list[_Look], answers: dict[int, Decision]) -> list[_Look]:
+    def _score(self, looks: list[Look], answers: dict[int, Decision]) -> list[Look]:
         """Score the hidden states, those of one artifact together; refuse what is not finite."""
         if len(looks) == 1:
             self._score_one(looks[0], answers)
             return [] if looks[0].index in answers else looks
-        groups: dict[tuple[str, Dtype], list[_Look]] = {}
+        groups: dict[tuple[str, Dtype], list[Look]] = {}
         for look in looks:
             state = look.event.hidden_state
             if state is not None:
@@ -244,7 +199,7 @@ class Decider:
                 self._score_block(group[start : start + most], dtype, answers)
         return [look for look in looks if look.index not in answers] if answers else looks
 
-    def _score_one(self, look: _Look, answers: dict[int, Decision]) -> None:
+    def _score_one(self, look: Look, answers: dict[int, Decision]) -> None:
         state, served = look.event.hidden_state, look.terms.served
         if state is None:
             return
@@ -255,7 +210,7 @@ class Decider:
         if look.level != look.level and not np.isfinite(hidden).all():
             answers[look.index] = refused(look.event, "unprocessable", _NOT_FINITE)
 
-    def _score_block(self, block: list[_Look], dtype: Dtype, answers: dict[int, Decision]) -> None:
+    def _score_block(self, block: list[Look], dtype: Dtype, answers: dict[int, Decision]) -> None:
         served = block[0].terms.served
         assert served is not None
         assert served.probe is not None
@@ -267,7 +222,7 @@ class Decider:
             if level != level and not np.isfinite(row).all():
                 answers[look.index] = refused(look.event, "unprocessable", _NOT_FINITE)
 
-    async def _advance(self, looks: list[_Look]) -> list[Advanced]:
+    async def _advance(self, looks: list[Look]) -> list[Advanced]:
         steps = []
         for look in looks:
             event, terms = look.event, look.terms
@@ -290,14 +245,14 @@ class Decider:
 
     def _take(
         self,
-        looks: list[_Look],
+        looks: list[Look],
         steps: list[Advanced],
         answers: dict[int, Decision],
         *,
         first: bool,
-    ) -> list[_Look]:
+    ) -> list[Look]:
         """Answer what the store has taken; return what may go to it once more, on other terms."""
-        again: list[_Look] = []
+        again: list[Look] = []
         control = self._board.current
         gone = 0
         for look, step in zip(looks, steps, strict=True):
@@ -305,30 +260,30 @@ class Decider:
             if outcome == "new" or outcome == "repeated":
                 silence = control.silence(step.artifact)
                 schedule = look.terms.served is None
-                answers[look.index] = decided(event, step, silence, schedule)
+                answers[look.index] = decided(event, step, silence, schedule, look.gated)
             elif outcome == "out_of_order":
                 detail = f"position {event.position} comes after a later one of the same trace."
                 answers[look.index] = refused(event, "out-of-order", detail)
             elif outcome == "alpha_changed":
                 if first and event.alpha is None and step.alpha is not None:
-                    terms = look.terms
-                    if terms.served is not None:
-                        look.terms = _terms_of(terms.served, step.alpha)
+                    served = look.terms.served
+                    if served is not None and moved(look, served, step.alpha, answers):
                         again.append(look)
+                    if served is not None:
                         continue
                 detail = f"The trace began with alpha {step.alpha}; it stays so."
                 answers[look.index] = refused(event, "conflict", detail)
             else:
                 older = self._catalog.version(step.artifact)
-                if first and older is not None and event.logit_margins is None:
+                if first and older is not None and _reads(older, event):
                     if older.model != event.model:
                         detail = f"The trace began with model {older.model!r}."
                         answers[look.index] = refused(event, "conflict", detail)
                         continue
                     alpha = step.alpha if event.alpha is None else event.alpha
                     assert alpha is not None
-                    look.terms = _terms_of(older, alpha)
-                    again.append(look)
+                    if moved(look, older, alpha, answers):
+                        again.append(look)
                     continue
                 gone += 1
                 answers[look.index] = undecided(
@@ -339,19 +294,8 @@ class Decider:
         return again
 
 
-def _terms_of(served: Served, alpha: float) -> Terms:
-    if not 0.0 < alpha < 1.0:
-        refuse("unprocessable", "alpha must lie between 0 and 1, both excluded.")
-    probe = served.probe
-    return Terms(
-        served,
-        served.version,
-        served.weight,
-        alpha,
-        float(served.policy.threshold(alpha)),
-        None if probe is None else probe.spec.input_dim,
-    )
-
-
-def _version(schedule: Schedule | None) -> str:
-    return "schedule-" + hashlib.sha256(repr(schedule).encode()).hexdigest()[:16]
+def _reads(served: Served, event: DecisionEvent) -> bool:
+    """Say whether an artifact can judge what an event carries."""
+    if event.logit_margins is not None:
+        return served.halting is not None
+    return event.score is not None or served.probe is not None

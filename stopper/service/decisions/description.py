@@ -35,8 +35,19 @@ _EXAMPLES = {
         "value": {**_EVENT, "score": 1.25},
     },
     "margins": {
-        "summary": "Logit margins of a diffusion model's denoising step",
+        "summary": "Logit margins of a diffusion model's denoising step, by a schedule",
         "value": {**_EVENT, "position": 3, "logit_margins": [8.0, 6.5, 9.25], "progress": 0.2},
+    },
+    "halting": {
+        "summary": "The same, by the halting rule of an artifact",
+        "value": {
+            **_EVENT,
+            "position": 3,
+            "logit_margins": [8.0, 6.5, 9.25],
+            "progress": 0.2,
+            "argmax_changed": False,
+            "alpha": 0.05,
+        },
     },
     "batch": {
         "summary": "Two events at once",

@@ -93,7 +93,7 @@ class Gatherer:
 
 def _card(active: Active, now: datetime) -> Card:
     manifest, record = active.artifact.manifest, active.record
-    threshold = float(active.policy.threshold(active.alpha))
+    threshold = active.threshold(active.alpha)
     stops: Literal["above_threshold", "at_first_cue", "never"] = "above_threshold"
     if math.isinf(threshold):
         stops = "never" if threshold > 0 else "at_first_cue"
@@ -106,7 +106,7 @@ def _card(active: Active, now: datetime) -> Card:
         stops=stops,
         method=record.method,
         loss=record.loss,
-        confidence=record.confidence if record.method == "ltt" else None,
+        confidence=None if record.method == "crc" else record.confidence,
         n=record.n_units,
         promise=record.promise,
         created=manifest.created.isoformat(),
