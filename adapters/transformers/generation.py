@@ -47,7 +47,7 @@ class Pass:
     ended
         bool [rows], the block has no mask left after this pass.
     canvas
-        int64 [rows, canvas_length], after this pass. On the device, and not to be written to.
+        int64 [rows, canvas_length], after this pass. On the device.
 
     """
 
@@ -111,12 +111,20 @@ def decode(
     -----
     Where logits are NaN a position is filled in last, by no token in particular, and no rule halts.
 
+    A network's results may differ in the last bits with the size of the batch and the padding, as
+    matrices are multiplied in another order. That decides only where positions, or a score and its
+    level, are that close: with a canvas of masks alone and no prompt, for example, where all
+    positions are alike.
+
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1; got {batch_size}")
-    levels = np.broadcast_to(np.asarray(level, dtype=np.float32), (len(requests),))
+    levels = np.asarray(level, dtype=np.float32)
+    if levels.ndim and levels.shape != (len(requests),):
+        raise InputError(f"{levels.size} levels for {len(requests)} requests; give one or one each")
     if np.isnan(levels).any():
         raise InputError("a level is NaN; give a number, or infinity to halt nothing")
+    levels = np.broadcast_to(levels, (len(requests),))
     waiting: deque[Row] = deque()
     results: dict[int, Decoded] = {}
     for index, request in enumerate(requests):
@@ -276,6 +284,6 @@ class _Decoder:
                 changed=seen[:, -2] != 0,
                 filled=filled,
                 ended=ended,
-                canvas=self.batch.canvas,
+                canvas=self.batch.canvas.clone(),
             )
         )

@@ -13,8 +13,9 @@ from adapters.transformers.checkpoints import load
 from adapters.transformers.identity import load_tokenizer
 from adapters.transformers.judges import TextJudge
 from adapters.transformers.model import DiffusionLM
+from adapters.transformers.prompts import requests_of
 from adapters.transformers.requests import Request
-from adapters.vllm.prompts import Prompt, read_prompts
+from adapters.vllm.prompts import read_prompts
 from calibration.comparers import get_comparer
 from calibration.splits import PROMPTS, require_disjoint
 from stopper.artifact import Artifact
@@ -85,7 +86,7 @@ def read_requests(path: Path, tokenizer: Any, limit: int | None = None) -> list[
         As :func:`adapters.vllm.prompts.read_prompts`.
 
     """
-    return [_request(prompt, tokenizer) for prompt in read_prompts(path, limit)]
+    return requests_of(read_prompts(path, limit), tokenizer)
 
 
 def require_unused(artifact: Artifact, requests: Sequence[Request]) -> None:
@@ -99,14 +100,3 @@ def require_unused(artifact: Artifact, requests: Sequence[Request]) -> None:
     """
     known = {name: used for name, used in artifact.splits.items() if not name.endswith(PROMPTS)}
     require_disjoint([request.group for request in requests], known, "Give other prompts")
-
-
-def _request(prompt: Prompt, tokenizer: Any) -> Request:
-    parts = (prompt.category, None if prompt.level is None else str(prompt.level))
-    return Request(
-        prompt=tuple(prompt.token_ids(tokenizer)),
-        name=prompt.id,
-        group=prompt.group,
-        level="/".join(part for part in parts if part is not None),
-        gold=prompt.answer,
-    )
