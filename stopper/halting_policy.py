@@ -98,3 +98,11 @@ class HaltingPolicy:
         if self._levels is not None:
             known = self._levels
             require_units(len(known.worst_scores), known.method, alpha, known.confidence)
+
+    def carries(self, alpha: float) -> bool:
+        """Tell whether :meth:`require` lets an alpha pass."""
+        try:
+            self.require(alpha)
+        except InputError:
+            return False
+        return True

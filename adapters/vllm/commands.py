@@ -209,6 +209,12 @@ def demo(
     prompts: Annotated[
         Path | None, typer.Option(help="JSONL of held-out prompts with answers.")
     ] = None,
+    diffusion: Annotated[
+        bool,
+        typer.Option(
+            "--diffusion", help="The tiny diffusion LM instead: its canvas settling, and the halt."
+        ),
+    ] = False,
     alpha: Annotated[
         float | None,
         typer.Option(help="Share that may be stopped badly. Default: as calibrated."),
@@ -226,10 +232,22 @@ def demo(
     dtype: Annotated[str, typer.Option(help=_DTYPE_HELP)] = "float32",
     seed: Annotated[int, typer.Option(help="Fixes every request's noise.")] = 1,
 ) -> None:
-    """Serve held-out prompts unstopped and stopped with real vLLM, and compare."""
+    """Serve held-out prompts unstopped and stopped with real vLLM, and compare.
+
+    With --diffusion a masked diffusion LM in plain transformers is decoded in full, halted by its
+    artifact, and by Prophet.
+    """
     import json
 
     from rich.console import Console
+
+    if diffusion:
+        from adapters.transformers.demo import demo_diffusion
+
+        demo_diffusion(
+            model, artifact, prompts, alpha, limit, traces, json_file, plot, max_num_seqs
+        )
+        return
     from transformers import AutoTokenizer
 
     from adapters.vllm.collect import generation_defaults
