@@ -37,3 +37,11 @@ def test_drift_prints_its_tables(tmp_path: Path) -> None:
     assert "alarm, betting" in done.stdout and "one audit, milliseconds" in done.stdout
     report = json.loads(out.read_text())
     assert len(report["noticed"]) == 9 and report["cost"].keys() == {"100", "800", "3000", "9000"}
+
+
+def test_margins_prints_what_the_check_adds_to_a_step() -> None:
+    done = run("margins.py", "--rounds", "1", "--tiny")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report.keys() == {"tiny, 1 row", "tiny, 16 rows"}
+    assert all(row["check_ms"] > 0 and row["percent"] > 0 for row in report.values())
