@@ -113,9 +113,7 @@ def test_a_level_shifts_the_rule_of_one_request_alone() -> None:
 def test_a_halting_row_fills_its_block_with_the_argmax_of_that_pass() -> None:
     seen: list[Pass] = []
     rule = HaltingRule(Schedule("linear", -9.0, -9.0))
-    [found] = decode(
-        llada_like(), [Request((1, 2))], Sampler(6, 4), rule=rule, watch=seen.append
-    )
+    [found] = decode(llada_like(), [Request((1, 2))], Sampler(6, 4), rule=rule, watch=seen.append)
     assert found.steps == (1, 1)
     assert found.tokens[:4] == tuple(seen[0].filled[0].tolist())
     assert found.tokens[4:] == tuple(seen[1].filled[0, :2].tolist())
@@ -131,9 +129,10 @@ def test_what_is_given_in_the_canvas_stays() -> None:
     assert found.planned == (1, 2, 0)
     assert np.isnan(found.scores).all()
     [halted] = decode(model, [Request((1,), canvas)], Sampler(7, 3), rule=RULES["mean"])
-    assert list(halted.tokens) == slow_decode(
-        model, Request((1,), canvas), Sampler(7, 3), RULES["mean"]
-    )[0]
+    assert (
+        list(halted.tokens)
+        == slow_decode(model, Request((1,), canvas), Sampler(7, 3), RULES["mean"])[0]
+    )
 
 
 def test_a_canvas_without_masks_is_returned_after_no_pass() -> None:

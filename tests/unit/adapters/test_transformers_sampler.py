@@ -133,7 +133,9 @@ def test_the_first_masks_are_chosen_and_the_leftmost_of_equals(
 
 
 @given(st.lists(logit, min_size=4, max_size=4), st.lists(logit, min_size=4, max_size=4))
-def test_the_divergence_is_that_of_kullback_and_leibler(now: list[float], then: list[float]) -> None:
+def test_the_divergence_is_that_of_kullback_and_leibler(
+    now: list[float], then: list[float]
+) -> None:
     def log(values: list[float]) -> torch.Tensor:
         return torch.tensor([[[*values, -torch.inf]]]).log_softmax(-1)
 
