@@ -25,7 +25,7 @@ _COMMON_WORDS = (
 )
 _COMMON = frozenset(_COMMON_WORDS.split())
 
-NEIGHBOUR = 0.5
+NEIGHBOUR = 0.25
 """Credit for a word that the sentence lacks and the title, or the sentence before, has."""
 
 

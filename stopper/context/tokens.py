@@ -25,7 +25,7 @@ def estimate_tokens(text: str) -> int:
     Examples
     --------
     >>> estimate_tokens("Unbelievable: 12,345 of them.")
-    8
+    9
 
     """
     return sum(1 for _ in _PIECE.finditer(text))
