@@ -56,7 +56,7 @@ class Trace:
         """Add one engine step.
 
         A canvas whose request is preempted begins again at step 0; what was seen of it before
-        is forgotten, as vLLM forgets it.
+        is forgotten, as vLLM forgets it. At the last step a halt changes nothing and is none.
         """
         if committing:
             if self.current is not None:
@@ -69,7 +69,8 @@ class Trace:
         canvas.steps = step + 1
         canvas.top_score = max(canvas.top_score, score)
         self.broken += broken
-        if halts and canvas.halted_at is None:
+        last = self.watched is not None and canvas.steps >= self.watched.steps
+        if halts and not last and canvas.halted_at is None:
             canvas.halted_at, canvas.score = step, score
 
     def record(self, artifact: str, *, promised: bool, running: bool) -> dict[str, Any]:

@@ -163,6 +163,15 @@ def test_an_audit_is_marked_and_says_what_a_halt_would_have_spared() -> None:
     assert (found["steps"], found["steps_saved"]) == (6, 3)
 
 
+def test_a_halt_at_the_last_step_is_none() -> None:
+    one = session()
+    admit(one, new("r"))
+    step(one, "r", STEPS - 1, 0.95)
+    found = only(one)
+    assert (found["decision"], found["steps_saved"]) == ("not_stopped", 0)
+    assert found["canvases"] == [[STEPS, None, None]]
+
+
 def test_a_hand_picked_rule_says_that_it_promises_nothing() -> None:
     one = session(HAND_PICKED)
     admit(one, new("r"))
