@@ -40,7 +40,7 @@ class ServerReader:
     timeout_s
         For one request of at most `PROMPTS_PER_REQUEST` prompts.
     client
-        To be used instead of one of our own; its base URL and headers count.
+        To be used instead of one of our own; its base URL, headers and timeout count.
 
     Raises
     ------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
+
 from adapters.openai.answers import ServerReader
 from probes.causal_prompts import LONGEST_PROMPT, PromptBuilder
 from probes.causal_sentences import CausalSentenceScorer
@@ -21,6 +23,7 @@ def server_scorer(
     max_tokens: int = LONGEST_PROMPT,
     api_key: str | None = None,
     timeout_s: float = 120.0,
+    client: httpx.Client | None = None,
 ) -> CausalSentenceScorer:
     """Score sentences through a running vLLM server; turn its prefix caching on.
 
@@ -37,7 +40,7 @@ def server_scorer(
         The prompt's words; `probes.causal_loading.in_chat_template` puts them into a chat template.
     max_tokens
         Longest prompt; less where the server takes less.
-    api_key, timeout_s
+    api_key, timeout_s, client
         See :class:`ServerReader`.
 
     Raises
@@ -51,7 +54,7 @@ def server_scorer(
 
     """
     tokens = tokenizer if isinstance(tokenizer, FastTokens) else FastTokens.from_folder(tokenizer)
-    reader = ServerReader(url, model, api_key=api_key, timeout_s=timeout_s)
+    reader = ServerReader(url, model, api_key=api_key, timeout_s=timeout_s, client=client)
     builder = PromptBuilder(tokens, min(max_tokens, reader.max_tokens), wording)
     sample = builder.wording.opening + builder.wording.closing + builder.wording.tail
     theirs = reader.tokenize(sample)
