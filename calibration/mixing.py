@@ -36,6 +36,10 @@ class Mix:
             )
 
 
+DEFAULT_MIX = Mix()
+"""Five paragraphs, as retrievers often give: the needed one, two of its article, two of others."""
+
+
 class Mixer:
     """Draws the documents of questions.
 
@@ -56,6 +60,12 @@ class Mixer:
         self._article: dict[str, list[int]] = defaultdict(list)
         for index in self._pool:
             self._article[self._titles[index]].append(index)
+
+    def reach(self, question: Question) -> set[int]:
+        """Return the paragraphs that any draw may give a question."""
+        if question.given is not None:
+            return set(question.given)
+        return {*self._pool, *(index for index, _ in question.needed)}
 
     def documents(self, question: Question, mix: Mix, seed: int = 0) -> list[int]:
         """Return the paragraphs that a question comes with, in the order of their presentation.

@@ -38,7 +38,11 @@ def card(manifest: Manifest, expired: bool) -> Table:
         when = f"{manifest.expires:%Y-%m-%d %H:%M %Z}"
         table.add_row("expires", f"[red]{when}: EXPIRED[/red]" if expired else when)
     model = manifest.model
-    if model is None:
+    if manifest.context is not None:
+        context = manifest.context
+        read = f"features {context.features}, sentences by {context.splitter}"
+        table.add_row("context", escape(f"{context.encoder}, {read}, documents {context.scope}"))
+    elif model is None:
         made = "scores" if manifest.halting is None else "decodes that do not name it"
         table.add_row("model", f"none: made from {made}, cannot be served")
     else:
@@ -50,7 +54,7 @@ def card(manifest: Manifest, expired: bool) -> Table:
                 + (f", {model.quantization})" if model.quantization else ")")
             ),
         )
-    if manifest.probe is not None:
+    if manifest.probe is not None and manifest.context is None:
         probe = manifest.probe
         layers = ", ".join(map(str, probe.layers))
         inside = f" {list(probe.hidden_dims)}" if probe.hidden_dims else ""
@@ -93,6 +97,8 @@ def calibration_table(manifest: Manifest) -> Table | None:
     table.add_row("loss", record.loss)
     rollouts = f", up to {record.rollouts} traces a prompt" if record.rollouts > 1 else ""
     traces, cues = ("traces", "cues") if manifest.halting is None else ("decodes", "steps")
+    if manifest.context is not None:
+        traces, cues = "queries", "sentences"
     table.add_row(
         "made on", f"{record.n_units} prompts, {record.n_traces} {traces}, {record.n_cues} {cues}"
         f"{rollouts}",

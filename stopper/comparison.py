@@ -173,6 +173,8 @@ def unservable(made: Artifact) -> str | None:
     record = made.manifest.calibration
     if record is None:
         return "is not calibrated"
+    if made.manifest.context is not None:
+        return "is a sentence filter, which stops nothing"
     if record.method == "lynx":
         return "is calibrated by lynx, a baseline that is not served"
     if record.method == "mapie":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -33,15 +34,16 @@ class CalibrationRecord(Record):
         shape and level of a halting rule were found together, under a correction for their
         number; holds with ``confidence`` for this ``alpha`` alone.
     loss
-        "disagree", "wrong" or "harm".
+        "disagree", "wrong" or "harm"; of a sentence filter "dropped".
     alpha
         Share of requests that may be stopped badly, at which ``threshold`` was taken. Any other
         alpha is answered exactly from the stored scores.
     n_units, n_traces, n_cues
-        Prompts, traces and cues (of a halting rule: denoising steps) calibrated on; the promise
-        counts prompts.
+        Prompts, traces and cues (of a halting rule: denoising steps; of a sentence filter:
+        queries, queries and sentences) calibrated on; the promise counts prompts.
     threshold
-        Stop iff float32(score) > float32(threshold). -inf: stop at the first cue.
+        Stop iff float32(score) > float32(threshold). -inf: stop at the first cue. Of a sentence
+        filter: a sentence is dropped iff float32(-logit) > float32(threshold).
     promise
         The statement to print.
     rollouts
@@ -53,7 +55,7 @@ class CalibrationRecord(Record):
     """
 
     method: Literal["ltt", "crc", "lynx", "mapie"]
-    loss: Literal["disagree", "wrong", "harm"]
+    loss: Literal["disagree", "wrong", "harm", "dropped"]
     alpha: Share
     confidence: Share | None = None
     n_units: Positive
@@ -140,6 +142,41 @@ class HaltingSpec(Record):
         return HaltingRule.from_json(self.model_dump(exclude={"progress", "sampler"}))
 
 
+class ContextSpec(Record):
+    """What the scores of a sentence filter come from; its promise holds for this and no other.
+
+    Attributes
+    ----------
+    encoder
+        What the body is called.
+    encoder_sha256, tokenizer_sha256
+        Of the body's ``model.safetensors`` and ``tokenizer.json``.
+    features
+        Version of :mod:`probes.sentence_features`; the artifact's probe is the head that reads
+        them, its one "layer".
+    splitter
+        How documents were split into sentences, for example "spacy".
+    scope
+        "together": a sentence is scored in relation to all documents of its query.
+
+    """
+
+    encoder: Text
+    encoder_sha256: Sha256
+    tokenizer_sha256: Sha256
+    features: Text
+    splitter: Text
+    scope: Literal["together"] = "together"
+
+    def mismatches(self, identity: Mapping[str, str]) -> list[str]:
+        """Return one phrase per field in which a scorer's identity is another."""
+        return [
+            f"{name} is {theirs}, expected {getattr(self, name)}"
+            for name, theirs in identity.items()
+            if getattr(self, name) != theirs
+        ]
+
+
 class Manifest(Record):
     """Everything in an artifact that is not an array.
 
@@ -148,7 +185,8 @@ class Manifest(Record):
     answers were compared (None: unknown, or a user's own labels), ``libraries`` the versions it
     was made with, ``engine`` what served the traces, ``profile`` what the calibration traffic
     looked like. Schema 1 had none of these. ``halting`` is that of a diffusion LM, which has
-    neither ``probe`` nor ``cues``.
+    neither ``probe`` nor ``cues``; ``context`` that of a sentence filter, whose ``probe`` is its
+    head.
     """
 
     schema_version: Literal[1, 2] = SCHEMA_VERSION
@@ -168,6 +206,7 @@ class Manifest(Record):
     engine: dict[str, Text | None] = Field(default_factory=dict)
     profile: Profile | None = None
     halting: HaltingSpec | None = None
+    context: ContextSpec | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -175,6 +214,7 @@ class Manifest(Record):
             raise ValueError("expires: must be later than created")
         if self.halting is not None and (self.probe is not None or self.cues is not None):
             raise ValueError("halting: a halting rule has neither probe nor cues")
+        self._check_context()
         method = None if self.calibration is None else self.calibration.method
         if method == "mapie" and self.halting is None:
             raise ValueError("calibration.method: mapie is for halting rules alone")
@@ -192,6 +232,19 @@ class Manifest(Record):
                     f"{self.model.num_layers} layers"
                 )
         return self
+
+    def _check_context(self) -> None:
+        loss = None if self.calibration is None else self.calibration.loss
+        if self.context is None:
+            if loss == "dropped":
+                raise ValueError("calibration.loss: dropped is for sentence filters alone")
+            return
+        if self.probe is None:
+            raise ValueError("context: a sentence filter needs its head as probe")
+        if self.cues is not None or self.halting is not None or self.model is not None:
+            raise ValueError("context: a sentence filter has neither model, cues nor halting rule")
+        if loss not in (None, "dropped"):
+            raise ValueError(f"calibration.loss: {loss} is of stops; a sentence filter has dropped")
 
     def expired(self, now: datetime) -> bool:
         """Return whether the promise has run out at ``now`` (an aware time)."""

@@ -77,6 +77,11 @@ class StopPolicy:
         record = artifact.manifest.calibration
         if record is None:
             raise ArtifactError("the artifact is not calibrated. Run `stopper calibrate` on it")
+        if artifact.manifest.context is not None:
+            raise ArtifactError(
+                "the artifact is a sentence filter, which drops sentences of documents and stops "
+                "nothing. `stopper compress` and the proxy read it"
+            )
         if record.method == "mapie":
             raise ArtifactError(
                 f"the artifact was calibrated by method mapie, for alpha {record.alpha:g} alone; "
