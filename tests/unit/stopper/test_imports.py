@@ -26,9 +26,10 @@ def modules(statement: str) -> set[str]:
     [
         "import stopper.artifact, stopper.policy, stopper.cues, probes.torch_network",
         "import calibration.traces, calibration.risk, probes.fit, probes.shaping",
+        "import stopper.halting, probes.torch_margins, calibration.denoising",
         "import stopper.cli; stopper.cli.entry_points = lambda group: []; stopper.cli.build_app()",
     ],
-    ids=["engine", "store", "cli"],
+    ids=["engine", "store", "halting", "cli"],
 )
 def test_the_engine_side_is_light(statement: str) -> None:
     found = modules(statement)
@@ -40,6 +41,7 @@ def test_the_engine_side_is_light(statement: str) -> None:
 
 def test_torch_is_not_needed_to_read_an_artifact() -> None:
     assert "torch" not in modules("import stopper.artifact, stopper.policy, stopper.cues")
+    assert "torch" not in modules("import stopper.halting, calibration.denoising")
 
 
 def test_every_error_is_offered_where_people_look() -> None:
