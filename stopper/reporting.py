@@ -28,6 +28,8 @@ def origin_of(
     notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
     digest: str | None = None,
+    promise_text: str | None = None,
+    section: tuple[str, tuple[Fact, ...]] | None = None,
 ) -> Origin:
     """Gather what the page tells about an artifact.
 
@@ -45,6 +47,10 @@ def origin_of(
         Remarks about the test traces, at the end and at the top of the page.
     digest
         Of the manifest as it lies on disk, where known.
+    promise_text
+        The formal sentence, where it is worded otherwise than a trace's.
+    section
+        Further facts, with their title.
 
     Raises
     ------
@@ -55,8 +61,8 @@ def origin_of(
     record = manifest.calibration
     if record is None:
         raise InputError("the artifact is not calibrated. Run `stopper calibrate` on it first")
-    formal = record.promise
-    if alpha != record.alpha and record.method != "lynx":
+    formal = promise_text or record.promise
+    if promise_text is None and alpha != record.alpha and record.method != "lynx":
         formal = promise(
             record.loss, alpha, record.method, record.confidence or 0.9, record.n_units
         )
@@ -73,7 +79,7 @@ def origin_of(
         score_meaning=score_meaning(manifest),
         warnings=(*_expiry(manifest, now), *warnings),
         notes=tuple(notes),
-        facts=_facts(artifact, command, digest),
+        facts=_facts(artifact, command, digest, section),
     )
 
 
@@ -102,14 +108,18 @@ def _expiry(manifest: Manifest, now: datetime) -> tuple[str, ...]:
 
 
 def _facts(
-    artifact: Artifact, command: Sequence[str], digest: str | None
+    artifact: Artifact,
+    command: Sequence[str],
+    digest: str | None,
+    section: tuple[str, tuple[Fact, ...]] | None,
 ) -> tuple[tuple[str, tuple[Fact, ...]], ...]:
     manifest = artifact.manifest
     sections = {
         "Artifact": _identity(manifest),
         "Model": _model(manifest),
+        **({} if section is None else {section[0]: list(section[1])}),
         "Calibration": _calibration(artifact),
-        "Training of the probe": _training(manifest),
+        "Training of the probe": _training(manifest) if manifest.halting is None else [],
         "Hashes (SHA-256)": [
             Fact("manifest", digest or words.UNKNOWN_TEXT, code=True),
             *(Fact(name, sha, code=True) for name, sha in sorted(manifest.files.items())),
@@ -138,7 +148,8 @@ def _model(manifest: Manifest) -> list[Fact]:
     model, probe = manifest.model, manifest.probe
     facts = []
     if model is None:
-        facts.append(Fact("model", "none: the artifact was made from scores, it cannot be served"))
+        made = "scores" if manifest.halting is None else "decodes that do not name it"
+        facts.append(Fact("model", f"none: the artifact was made from {made}, it cannot be served"))
     else:
         facts += [
             Fact("model", model.model),
@@ -177,6 +188,7 @@ def _calibration(artifact: Artifact) -> list[Fact]:
     if record is None:
         return []
     confidence = "" if record.confidence is None else f", confidence {record.confidence:g}"
+    cues = "cues" if artifact.manifest.halting is None else "denoising steps"
     sizes = {name: len(part) for name, part in artifact.splits.items() if "." not in name}
     return [
         Fact("method", f"{record.method}{confidence}"),
@@ -189,7 +201,7 @@ def _calibration(artifact: Artifact) -> list[Fact]:
         Fact(
             "made on",
             f"{record.n_units:,} prompts, {record.n_traces:,} traces (at most {record.rollouts} a "
-            f"prompt), {record.n_cues:,} cues",
+            f"prompt), {record.n_cues:,} {cues}",
         ),
         Fact("prompts in each split", _pairs(sizes)),
     ]

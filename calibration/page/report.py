@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,11 @@ class Report:
     remarks: tuple[str, ...] = field(default=())
 
     @property
+    def glossary(self) -> tuple[tuple[str, str], ...]:
+        """The words at its end."""
+        return GLOSSARY
+
+    @property
     def groups_sentence(self) -> str:
         """The breakdown in words."""
         return strata_sentence(self.groups)
@@ -187,8 +192,34 @@ def _labels(
     return str(fitted), table.scores[known], column[known] == YES
 
 
+class Page(Protocol):
+    """What a template is filled with."""
+
+    @property
+    def pictures(self) -> Sequence[Picture]:
+        """In the order of the page, by name."""
+
+    @property
+    def glossary(self) -> Sequence[tuple[str, str]]:
+        """The words at its end."""
+
+
 def write_report(report: Report, folder: Path) -> list[Path]:
-    """Write the page and one PNG a figure; each file appears when it is complete.
+    """Write the page and its figures, see :func:`write_page`."""
+    return write_page(report, "report.html", folder)
+
+
+def write_page(report: Page, template: str, folder: Path) -> list[Path]:
+    """Write a page and one PNG a figure; each file appears when it is complete.
+
+    Parameters
+    ----------
+    report
+        What it shows.
+    template
+        Name of its template.
+    folder
+        Made if need be.
 
     Returns
     -------
@@ -210,7 +241,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
         for picture in report.pictures
         for theme in THEMES
     }
-    html = render(report, images)
+    html = render(report, images, template)
     files = {PAGE: html.encode("utf-8")}
     files |= {f"{p.name}.png": images[p.name, LIGHT.name] for p in report.pictures}
     for name, content in files.items():
@@ -219,8 +250,10 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def render(report: Report, images: dict[tuple[str, str], bytes]) -> str:
-    """Fill the template; `images` are PNGs by name of figure and theme.
+def render(
+    report: Page, images: dict[tuple[str, str], bytes], template: str = "report.html"
+) -> str:
+    """Fill a template; `images` are PNGs by name of figure and theme.
 
     Raises
     ------
@@ -251,6 +284,6 @@ def render(report: Report, images: dict[tuple[str, str], bytes]) -> str:
         }
         return {"picture": picture, **uris}
 
-    return environment.get_template("report.html").render(
-        report=report, figure=figure, words=words, glossary=GLOSSARY, Numbers=Numbers
+    return environment.get_template(template).render(
+        report=report, figure=figure, words=words, glossary=report.glossary, Numbers=Numbers
     )

@@ -98,7 +98,7 @@ def breakdown(
         for value in order:
             rows = np.flatnonzero(column == value)
             parts.append(_part(name, value, rows, table, bad, stops, alpha))
-    return Breakdown(_marked(parts), tuple(single), alpha)
+    return Breakdown(mark(parts), tuple(single), alpha)
 
 
 def _part(
@@ -149,7 +149,7 @@ def upper_tail(count: int, n: int, effective: float, alpha: float) -> float:
     return 1.0 if count == 0 else float(betainc(events, effective - events + 1, alpha))
 
 
-def _marked(parts: Sequence[Part]) -> tuple[Part, ...]:
+def mark(parts: Sequence[Part]) -> tuple[Part, ...]:
     """Mark by Holm's step-down: the i-th smallest of m p-values must be at most tail/(m - i)."""
     order = sorted(range(len(parts)), key=lambda i: parts[i].p_value)
     adjusted: set[int] = set()
