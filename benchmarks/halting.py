@@ -1,13 +1,13 @@
 """Does a halted step save its time? Wall-clock speed-up over step speed-up, in one run.
 
-    python benchmarks/halting.py [--prompts 64] [--repeats 3] [--seed 0]
+    python benchmarks/halting.py [--prompts 32] [--repeats 3] [--seed 0]
 
 Decodes the same prompts in full and halted, one at a time and sixteen at a time, by turns, and
 divides the speed-up in seconds by the speed-up in forward passes: 1 means that a saved pass saves
-its whole time, and that looking at the margins and letting rows leave costs nothing. Beside it: what
-the rule costs where it never halts. Uses the tiny diffusion model where its weights are, or else
-random weights of about that size, whose answers mean nothing and whose passes cost the same. The
-level is set so that halted decodes take about a third of the passes.
+its whole time, and that looking at the margins and letting rows leave costs nothing. Beside it,
+what the rule costs where it never halts. Uses the tiny diffusion model where its weights are, or
+else random weights of about that size, whose answers mean nothing and whose passes cost the same.
+The level is set so that halted decodes take about a third of the passes.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def model_to_time() -> tuple[DiffusionLM, str]:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=96,
-        hidden_size=256,
-        intermediate_size=704,
-        num_hidden_layers=6,
-        num_attention_heads=8,
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=6,
         max_position_embeddings=256,
         initializer_range=0.1,
     )
@@ -65,7 +65,7 @@ def level_for(model: DiffusionLM, requests: list[Request], sampler: Sampler, sha
 def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    options.add_argument("--prompts", type=int, default=64)
+    options.add_argument("--prompts", type=int, default=32)
     options.add_argument("--repeats", type=int, default=3)
     options.add_argument("--seed", type=int, default=0)
     asked = options.parse_args()

@@ -169,7 +169,6 @@ class _Decoder:
         self.watch = watch
         self.place = torch.arange(batch.width, device=batch.model.device)
 
-    @torch.no_grad()
     def step(self) -> None:
         """Run the model once, fill in what is due and let every row advance."""
         batch, rows = self.batch, self.batch.rows

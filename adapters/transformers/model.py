@@ -49,7 +49,7 @@ class DiffusionLM:
         name: str = "",
         fingerprint: ModelFingerprint | None = None,
     ) -> None:
-        self.network = network.eval().requires_grad_(False)
+        self.network = network.eval()
         self.mask_token_id = mask_token_id
         self.end_ids = tuple(sorted(set(end_ids)))
         self.shifted = shifted
@@ -81,7 +81,6 @@ class DiffusionLM:
         dtype: torch.dtype = self.network.lm_head.weight.dtype
         return dtype
 
-    @torch.no_grad()
     def logits(
         self, tokens: torch.Tensor, valid: torch.Tensor, at: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -105,6 +104,12 @@ class DiffusionLM:
             In the model's dtype, at the positions themselves; -inf for the mask token.
 
         """
+        with torch.no_grad():
+            return self._logits(tokens, valid, at)
+
+    def _logits(
+        self, tokens: torch.Tensor, valid: torch.Tensor, at: torch.Tensor | None
+    ) -> torch.Tensor:
         rows, length = tokens.shape
         hidden = self.network.model(
             input_ids=tokens,

@@ -83,9 +83,6 @@ class TableModel:
     def eval(self) -> TableModel:
         return self
 
-    def requires_grad_(self, _: bool) -> TableModel:
-        return self
-
     def model(self, input_ids: torch.Tensor, **_: Any) -> Any:
         self.rows.append(len(input_ids))
         hidden = torch.stack([self._logits(row) for row in input_ids])
