@@ -1,9 +1,9 @@
 """The entry points that vLLM and SGLang load in every process.
 
 They live here and import nothing of ours at the top: should another distribution's package named
-`adapters`, `probes` or `calibration` come first on the path, the engine would report a failed plugin and
-serve on without it. So the check comes before the imports that it guards, and its error reaches
-the operator.
+`adapters`, `probes` or `calibration` come first on the path, the engine would report a failed
+plugin and serve on without it. So the check comes before the imports that it guards, and its error
+reaches the operator.
 """
 
 from __future__ import annotations

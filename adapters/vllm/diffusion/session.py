@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -73,7 +74,7 @@ class DiffusionSession:
         In this order, as the runners do: an id may be finished and given anew in one step.
         """
         for request_id in scheduler_output.finished_req_ids:
-            self.survive("finish", lambda which=request_id: self._leave(which))
+            self.survive("finish", partial(self._leave, request_id))
         for new in scheduler_output.scheduled_new_reqs:
             try:
                 self._admit(new)
@@ -232,7 +233,7 @@ class DiffusionSession:
     def close(self) -> None:
         """Write down what is still open and close the file; never raises."""
         for request_id in list(self._traces):
-            self.survive("close", lambda which=request_id: self._leave(which))
+            self.survive("close", partial(self._leave, request_id))
         self.survive("report", lambda: self._report(True))
         if self._journal is not None:
             self.survive("close", self._journal.close)

@@ -77,6 +77,7 @@ class Trace:
         """Return the record of docs/diffusion-engines.md; NaN and infinity are None in it."""
         seen = [*self.canvases, self.current] if running and self.current else self.canvases
         halted = next(((n, c) for n, c in enumerate(seen) if c.halted_at is not None), None)
+        decision: str
         if self.reason is not None:
             decision, reason = self.mode, self.reason
         elif halted is not None:
