@@ -39,7 +39,7 @@ def install(vllm_config: Any, runner: Any, *, reports: bool) -> DiffusionSession
     settings = PluginSettings.from_additional_config(vllm_config.additional_config)
     assert settings is not None
     sampler = runner.sampler
-    states = getattr(sampler, "diffusion_states", None)
+    states: Any = getattr(sampler, "diffusion_states", None)
     missing = [name for name in STATE if not hasattr(states, name)]
     if missing:
         raise UnsupportedError(
