@@ -111,7 +111,7 @@ def main() -> None:
     given = parser.parse_args()
     rounds: int = given.rounds
     torch.set_num_threads(1)
-    tiny = network(52, hidden=128, layers=4, mlp=256)  # as examples/tiny_diffusion
+    tiny = network(141, hidden=128, layers=4, mlp=256)  # as examples/tiny_diffusion
     found = {
         "tiny, 1 row": cost(tiny, 1, 48, 20 * rounds),
         "tiny, 16 rows": cost(tiny, 16, 48, 4 * rounds),
