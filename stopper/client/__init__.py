@@ -33,7 +33,16 @@ from stopper.client._records import (
     StoreState,
 )
 from stopper.client._sync import StopperClient
-from stopper.wire import Decision, DecisionEvent, HiddenState, Problem
+from stopper.wire import (
+    Compression,
+    ContextDocument,
+    Decision,
+    DecisionEvent,
+    HiddenState,
+    KeptSentence,
+    KeptText,
+    Problem,
+)
 
 __all__ = [
     "ArtifactCard",
@@ -43,11 +52,15 @@ __all__ = [
     "BadAnswerError",
     "BadRequestError",
     "ClientError",
+    "Compression",
     "ConflictError",
+    "ContextDocument",
     "Decision",
     "DecisionEvent",
     "ForbiddenError",
     "HiddenState",
+    "KeptSentence",
+    "KeptText",
     "KillSwitchState",
     "LeftOut",
     "NoAnswerError",

@@ -22,7 +22,7 @@ from stopper.client._records import (
 )
 from stopper.client._retries import Retries
 from stopper.client._transport import failure
-from stopper.wire import Decision, DecisionEvent
+from stopper.wire import Compression, ContextDocument, Decision, DecisionEvent
 
 T = TypeVar("T")
 
@@ -60,6 +60,18 @@ class AsyncStopperClient:
     async def submit_audit(self, audits: Audit | Sequence[Audit]) -> Receipt:
         """Hand in an audited request, or up to 1,000; a request counts once."""
         return await self._send(self._calls.submit_audit(audits))
+
+    async def compress(
+        self,
+        query: str,
+        documents: Sequence[ContextDocument],
+        *,
+        threshold: float | None = None,
+        alpha: float | None = None,
+        floor: int | None = None,
+    ) -> Compression:
+        """Drop the sentences of documents that cannot help; see `StopperClient.compress`."""
+        return await self._send(self._calls.compress(query, documents, threshold, alpha, floor))
 
     async def status(self) -> Status:
         """Return what the status page shows."""

@@ -24,7 +24,16 @@ from stopper.client._records import (
     Stopping,
 )
 from stopper.errors import InputError
-from stopper.wire import Decision, DecisionBatch, DecisionEvent, Decisions, Problem
+from stopper.wire import (
+    Compression,
+    CompressRequest,
+    ContextDocument,
+    Decision,
+    DecisionBatch,
+    DecisionEvent,
+    Decisions,
+    Problem,
+)
 
 T = TypeVar("T")
 
@@ -184,6 +193,24 @@ class Calls:
         except (TypeError, ValueError) as error:
             raise InputError(f"audits: {error}; docs/monitoring.md describes one") from None
         return Call("POST", "/v1/audits", _json(Receipt), data, repeatable=True)
+
+    def compress(
+        self,
+        query: str,
+        documents: Sequence[ContextDocument],
+        threshold: float | None,
+        alpha: float | None,
+        floor: int | None,
+    ) -> Call[Compression]:
+        """Drop the sentences that cannot help."""
+        if threshold is not None and not math.isfinite(threshold):
+            raise InputError(f"threshold: {threshold} is no number that JSON can say")
+        asked = CompressRequest(query, list(documents), threshold, alpha, floor)
+        try:
+            data = msgspec.json.encode(asked)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"documents: {error}; texts must be valid Unicode") from None
+        return Call("POST", "/v1/context/compress", _json(Compression), data, repeatable=True)
 
     def status(self) -> Call[Status]:
         """Ask how the sidecar fares."""

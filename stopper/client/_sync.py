@@ -22,7 +22,7 @@ from stopper.client._records import (
 )
 from stopper.client._retries import Retries
 from stopper.client._transport import failure
-from stopper.wire import Decision, DecisionEvent
+from stopper.wire import Compression, ContextDocument, Decision, DecisionEvent
 
 T = TypeVar("T")
 
@@ -98,6 +98,38 @@ class StopperClient:
     def submit_audit(self, audits: Audit | Sequence[Audit]) -> Receipt:
         """Hand in an audited request, or up to 1,000; a request counts once."""
         return self._send(self._calls.submit_audit(audits))
+
+    def compress(
+        self,
+        query: str,
+        documents: Sequence[ContextDocument],
+        *,
+        threshold: float | None = None,
+        alpha: float | None = None,
+        floor: int | None = None,
+    ) -> Compression:
+        """Drop the sentences of retrieved documents that cannot help to answer a question.
+
+        Parameters
+        ----------
+        query
+            The question.
+        documents
+            What was retrieved.
+        threshold, alpha
+            At most one; None of both takes the sidecar's. See docs/context.md.
+        floor
+            Sentences to keep at least.
+
+        Raises
+        ------
+        BadRequestError, UnavailableError
+            If a bound is exceeded; if it took too long.
+        NotFoundError
+            If the sidecar compresses nothing.
+
+        """
+        return self._send(self._calls.compress(query, documents, threshold, alpha, floor))
 
     def status(self) -> Status:
         """Return what the status page shows."""

@@ -47,6 +47,14 @@ def serve(
     otel: Annotated[
         bool | None, typer.Option("--otel", help="Trace requests by OpenTelemetry.")
     ] = None,
+    context: Annotated[
+        bool | None,
+        typer.Option("--context", help="Compress documents (docs/context.md)."),
+    ] = None,
+    context_artifact: Annotated[
+        Path | None,
+        typer.Option(help="Sentence filter for --context; default: its own.", metavar="DIR"),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Say what would be served and what is wrong, and end.")
     ] = False,
@@ -79,6 +87,7 @@ def serve(
             file.write(snapshot().encode())
         typer.echo(f"Wrote {openapi}")
         return
+    compressing = {"enabled": context, "artifact": context_artifact}
     settings = ServeSettings.read(
         config,
         artifacts=artifact or None,
@@ -93,6 +102,7 @@ def serve(
         log_format=log_format,
         log_level=log_level,
         otel=otel,
+        context={name: value for name, value in compressing.items() if value is not None} or None,
     )
     if check:
         _check(settings)

@@ -17,8 +17,9 @@ from stopper.context.splitting import readable, split
 from stopper.context.tokens import Counter, estimate_tokens
 from stopper.errors import InputError
 
-SENTENCES_AT_A_TIME = 512
-"""About so many are scored between two looks at the clock."""
+CHARACTERS_TOGETHER = 250_000
+"""Documents up to this size in all are scored together, in relation to one another. More are scored
+in groups of that size, so that memory is bounded and the clock is looked at."""
 
 _BLANK_LINE = re.compile(r"\n[ \t\r]*\n")
 
@@ -164,7 +165,7 @@ def _scores(
     scorer: SentenceScorer,
     deadline: Deadline | None,
 ) -> npt.NDArray[np.float32]:
-    """Score every sentence, some documents at a time."""
+    """Score every sentence: all documents together, or in groups where they are long."""
     passages = [
         Passage(readable(document.title), readable(document.text), tuple(found))
         for document, found in zip(documents, spans, strict=True)
@@ -190,11 +191,11 @@ def _batches(passages: Sequence[Passage]) -> Iterator[list[Passage]]:
     batch: list[Passage] = []
     size = 0
     for passage in passages:
-        if batch and size + len(passage.spans) > SENTENCES_AT_A_TIME:
+        if batch and size + len(passage.text) > CHARACTERS_TOGETHER:
             yield batch
             batch, size = [], 0
         batch.append(passage)
-        size += len(passage.spans)
+        size += len(passage.text)
     if batch:
         yield batch
 

@@ -8,19 +8,29 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import FastAPI
 
 from stopper import __version__
-from stopper.service import admin, decisions, front_door, health, openapi, page, problems
+from stopper.service import (
+    admin,
+    compression,
+    decisions,
+    front_door,
+    health,
+    openapi,
+    page,
+    problems,
+)
 from stopper.service.audits.part import attach as attach_audits
 from stopper.service.proxy.attach import attach as attach_front
 from stopper.service.runtime import Runtime
 from stopper.service.settings import ServeSettings
 from stopper.service.status.route import attach as attach_status
 
-Part = Callable[[FastAPI, Runtime], None]
+Part = Callable[[FastAPI, Runtime], object]
 
 PARTS: tuple[Part, ...] = (
     health.attach,
     admin.attach,
     decisions.attach,
+    compression.attach,
     attach_front,
     attach_audits,
     attach_status,

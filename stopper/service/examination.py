@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from calibration.monitor.evidence import evidence
+from stopper.context.filters import make_filter
 from stopper.errors import InputError, StopperError
 from stopper.service.audits.judging import Judge
 from stopper.service.catalog import Served
@@ -69,7 +70,7 @@ def require_closed(settings: ServeSettings) -> None:
 def examine(settings: ServeSettings) -> Examination:
     """Load artifacts and keys, ask Redis and the engines."""
     found = Examination()
-    for look in (_artifacts, _audits, _access, _otel):
+    for look in (_artifacts, _audits, _access, _otel, _context):
         look(settings, found)
     asyncio.run(_others(settings, found))
     return found
@@ -140,6 +141,21 @@ def _otel(settings: ServeSettings, found: Examination) -> None:
             make_provider().shutdown()
         except StopperError as error:
             found.faults.append(str(error))
+
+
+def _context(settings: ServeSettings, found: Examination) -> None:
+    context = settings.context
+    if not context.enabled:
+        return
+    try:
+        made = make_filter(
+            context.scorer, context.artifact, alpha=context.alpha, threshold=context.threshold
+        )
+    except StopperError as error:
+        found.faults.append(f"context: {error}")
+    else:
+        which = f"artifact {made.artifact}" if made.artifact else "the overlap scorer"
+        found.served.append(f"context compression by {which}, threshold {made.threshold():g}")
 
 
 async def _others(settings: ServeSettings, found: Examination) -> None:

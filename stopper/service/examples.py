@@ -24,6 +24,22 @@ _CARD = {
 EXAMPLES: dict[str, dict[str, Any]] = {
     "ArtifactCard": _CARD,
     "Artifacts": {"artifacts": [_CARD]},
+    "Compression": {
+        "documents": [
+            {
+                "id": "c",
+                "text": "Canberra is the capital of Australia.",
+                "kept": [{"start": 14, "end": 51, "score": 3.2}],
+                "duplicate_of": None,
+            }
+        ],
+        "tokens_in": 18,
+        "tokens_out": 8,
+        "tokens_by": "estimate:words-and-marks",
+        "artifact": "0123456789abcdef",
+        "threshold": 1.5,
+        "reason": "compressed",
+    },
     "KillSwitch": {"on": True, "why": "answers look cut short"},
     "KillSwitchState": {
         "on": True,

@@ -28,6 +28,7 @@ def launch(settings: ServeSettings) -> None:
     catalog = Catalog(settings.artifacts, settings.alpha, settings.artifact_root)
     lines = [f"{served.model} by artifact {served.version}" for served in catalog.all_active()]
     lines += [f"{len(settings.upstreams)} upstreams"] if settings.upstreams else []
+    lines += ["context compression"] if settings.context.enabled else []
     bound = bind(settings)
 
     def ready() -> None:

@@ -81,3 +81,27 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="mostrecent",
         )
+        self.context_compressions = counter(
+            "stopper_context_compressions_total",
+            "Compressions of documents, by where they came from and what became of them.",
+            "source",
+            "reason",
+        )
+        self.context_faults = counter(
+            "stopper_context_faults_total",
+            "Compressions that came to nothing; through the front the documents went on whole.",
+            "source",
+            "cause",
+        )
+        self.context_tokens_in = counter(
+            "stopper_context_tokens_in_total", "Tokens of documents to compress, estimated."
+        )
+        self.context_tokens_out = counter(
+            "stopper_context_tokens_out_total", "Tokens of what was left of them, estimated."
+        )
+        self.context_seconds = Histogram(
+            "stopper_context_seconds",
+            "Time to compress the documents of one request, waiting included.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+            registry=self.registry,
+        )

@@ -17,6 +17,7 @@ from stopper.service.schemas import registered
 
 TAGS = {
     "decisions": "Stop decisions at cues, for engines in remote mode.",
+    "context": "Retrieved documents, without the sentences that cannot help.",
     "openai": "The OpenAI-compatible front.",
     "audits": "Audited requests and the drift alarm.",
     "status": "What the sidecar sees and does.",

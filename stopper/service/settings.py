@@ -71,6 +71,34 @@ class AuditSettings(_Group):
     log: Path | None = None
 
 
+class ContextSettings(_Group):
+    """Compression of retrieved documents (docs/context.md).
+
+    Attributes
+    ----------
+    enabled
+        Off: nothing of it is loaded.
+    scorer, artifact
+        "encoder" with an artifact (None: the one that comes along), or "overlap".
+    alpha, threshold
+        Of requests that name neither; None takes the artifact's own.
+    floor
+        Sentences that are kept at least.
+    most_documents, timeout_s
+        Of one request.
+
+    """
+
+    enabled: bool = False
+    scorer: Literal["encoder", "overlap"] = "encoder"
+    artifact: Path | None = None
+    threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    alpha: Share | None = None
+    floor: Annotated[int, Field(ge=0)] = 0
+    most_documents: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+    timeout_s: Seconds = 10.0
+
+
 class LimitSettings(_Group):
     """Bounds on what a client may send."""
 
@@ -127,6 +155,7 @@ class ServeSettings(BaseSettings):
     proxy: ProxySettings = ProxySettings()
     audits: AuditSettings = AuditSettings()
     limits: LimitSettings = LimitSettings()
+    context: ContextSettings = ContextSettings()
     log_format: Literal["json", "text"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     otel: bool = False
@@ -149,7 +178,8 @@ class ServeSettings(BaseSettings):
             raise ValueError(
                 "workers: several processes need a shared store; give redis, or workers = 1"
             )
-        if not self.artifacts and self.schedule is None and not self.upstreams:
+        alone = self.schedule is not None or self.upstreams or self.context.enabled
+        if not self.artifacts and not alone:
             raise ValueError("artifacts: give --artifact DIR, that `stopper calibrate` wrote")
         return self
 

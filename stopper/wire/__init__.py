@@ -3,6 +3,16 @@
 JSON and MessagePack carry the same fields; in JSON bytes are base64 (RFC 4648, padded).
 """
 
+from stopper.wire.context import (
+    Compression,
+    CompressRequest,
+    ContextDocument,
+    ContextFault,
+    ContextReport,
+    FilterReason,
+    KeptSentence,
+    KeptText,
+)
 from stopper.wire.events import (
     MAX_BATCH,
     MAX_POSITION,
@@ -21,11 +31,19 @@ __all__ = [
     "MAX_BATCH",
     "MAX_POSITION",
     "MAX_REQUEST_ID",
+    "CompressRequest",
+    "Compression",
+    "ContextDocument",
+    "ContextFault",
+    "ContextReport",
     "Decision",
     "DecisionBatch",
     "DecisionEvent",
     "Decisions",
+    "FilterReason",
     "HiddenState",
+    "KeptSentence",
+    "KeptText",
     "Outcome",
     "Problem",
     "Reason",

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from stopper.wire.context import ContextReport
+
 Outcome = Literal[
     "stopped", "not_stopped", "audited", "off", "not_applied", "failed_open", "unknown"
 ]
@@ -33,6 +35,8 @@ class Report(msgspec.Struct, frozen=True):
         stop.
     artifact
         First 16 digits of the SHA-256 of the artifact's manifest.
+    context
+        What was done with the request's documents; left out where it has none.
 
     """
 
@@ -44,3 +48,4 @@ class Report(msgspec.Struct, frozen=True):
     alpha: float | None = None
     tokens_saved_estimate: float | None = None
     artifact: str | None = None
+    context: ContextReport | msgspec.UnsetType = msgspec.UNSET

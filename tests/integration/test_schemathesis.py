@@ -74,6 +74,7 @@ def schema() -> Iterator[Any]:
             artifacts=[ArtifactSource(folder=ARTIFACT, model=MODEL)],
             upstreams=[engine],
             schedule=ScheduleSettings(),
+            context={"enabled": True, "scorer": "overlap"},
         )
         http = partial(GuardedProtocol, header_s=10.0)
         with serving(create_app(chosen), http=http) as server:

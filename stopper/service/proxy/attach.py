@@ -13,9 +13,11 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from stopper.service.auth import require
+from stopper.service.compression import Compressor
 from stopper.service.problems import ProblemError, refuse
 from stopper.service.proxy import documents, errors, stop_thinking
 from stopper.service.proxy.bookkeeping import Books
+from stopper.service.proxy.compressing import compressed
 from stopper.service.proxy.connections import Connections
 from stopper.service.proxy.headers import to_engine, value_of
 from stopper.service.proxy.models import ModelLists
@@ -27,10 +29,11 @@ from stopper.service.proxy.servers import EngineServer
 from stopper.service.proxy.tail import Style
 from stopper.service.runtime import Runtime
 from stopper.service.sampling import audited
-from stopper.wire import MAX_REQUEST_ID
+from stopper.wire import MAX_REQUEST_ID, ContextReport
 
 Key = Annotated[str, Depends(require("decide"))]
 TAG = "openai"
+CHAT_PATH = "/v1/chat/completions"
 
 
 class Stopping(BaseModel):
@@ -40,7 +43,7 @@ class Stopping(BaseModel):
 
 
 def attach(app: FastAPI, runtime: Runtime) -> None:
-    """Add the OpenAI-compatible routes; without an upstream they answer 503.
+    """Add the OpenAI-compatible routes, after the compressor; without an upstream they answer 503.
 
     Raises
     ------
@@ -49,6 +52,7 @@ def attach(app: FastAPI, runtime: Runtime) -> None:
 
     """
     settings = runtime.settings
+    compressor: Compressor | None = app.state.compressor
     servers = [EngineServer(upstream, settings.proxy) for upstream in settings.upstreams]
     connections = Connections(settings.proxy)
     models = ModelLists(connections, servers, runtime.unready)
@@ -85,6 +89,9 @@ def attach(app: FastAPI, runtime: Runtime) -> None:
             body = await request.body()
         except ClientDisconnect:
             return Response(status_code=499)
+        context: ContextReport | None = None
+        if request.url.path == CHAT_PATH and compressor is not None:
+            body, context = await compressed(body, compressor)
         prepared = prepare(
             body,
             silence=lambda model: _silence(runtime, servers, model),
@@ -103,7 +110,7 @@ def attach(app: FastAPI, runtime: Runtime) -> None:
         )
         return Relay(
             front, call, prepared,
-            request_id=request_id, style=style, authorization=authorization,
+            request_id=request_id, style=style, authorization=authorization, context=context,
         )  # fmt: skip
 
     def route(path: str, style: Style, auditable: bool, document: dict[str, Any]) -> None:
@@ -117,7 +124,7 @@ def attach(app: FastAPI, runtime: Runtime) -> None:
             path, forward, methods=["POST"], tags=[TAG], response_model=None, **document
         )
 
-    route("/v1/chat/completions", "choices", True, documents.CHAT)
+    route(CHAT_PATH, "choices", True, documents.CHAT)
     route("/v1/completions", "choices", True, documents.COMPLETIONS)
     route("/v1/responses", "responses", False, documents.RESPONSES)
 

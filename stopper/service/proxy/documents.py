@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
+
+from stopper.wire import ContextFault, FilterReason
 
 _REPORT: dict[str, Any] = {
     "type": "object",
@@ -21,6 +23,22 @@ _REPORT: dict[str, Any] = {
         "alpha": {"type": ["number", "null"]},
         "tokens_saved_estimate": {"type": ["number", "null"]},
         "artifact": {"type": ["string", "null"]},
+        "context": {
+            "type": "object",
+            "description": "What was done with the request's documents (docs/context.md).",
+            "required": ["tokens_in", "tokens_out", "reason", "failed_open"],
+            "properties": {
+                "tokens_in": {"type": "integer"},
+                "tokens_out": {"type": "integer"},
+                "documents": {"type": "integer"},
+                "kept": {"type": "integer"},
+                "dropped": {"type": "integer"},
+                "reason": {"enum": [*get_args(FilterReason), *get_args(ContextFault)]},
+                "failed_open": {"type": "boolean"},
+                "artifact": {"type": ["string", "null"]},
+                "threshold": {"type": ["number", "null"]},
+            },
+        },
     },
 }  # fmt: skip
 
@@ -39,6 +57,44 @@ _ASKED: dict[str, Any] = {
     },
 }
 
+_ASKED_OF_CHAT: dict[str, Any] = {
+    **_ASKED,
+    "properties": {
+        **_ASKED["properties"],
+        "documents": {
+            "type": ["array", "null"],
+            "description": "Compressed and put into the last user message (docs/context.md).",
+            "items": {
+                "type": "object",
+                "required": ["text"],
+                "additionalProperties": False,
+                "properties": {
+                    "text": {"type": "string"},
+                    "title": {"type": "string"},
+                    "id": {"type": ["string", "null"]},
+                },
+            },
+        },
+        "query": {
+            "type": ["string", "null"],
+            "description": "In place of the last user message, for choosing sentences.",
+        },
+        "context": {
+            "type": ["object", "null"],
+            "description": "How documents are compressed.",
+            "additionalProperties": False,
+            "properties": {
+                "enabled": {"type": "boolean"},
+                "alpha": {
+                    "type": ["number", "null"], "exclusiveMinimum": 0, "exclusiveMaximum": 1,
+                },
+                "threshold": {"type": ["number", "null"]},
+                "floor": {"type": ["integer", "null"], "minimum": 0, "maximum": 1000000},
+            },
+        },
+    },
+}  # fmt: skip
+
 _EXAMPLE_REPORT = {
     "decision": "stopped", "reason": "score_above_threshold", "position": 412, "score": 3.1,
     "threshold": 1.8, "alpha": 0.05, "tokens_saved_estimate": 655.2, "artifact": "0123456789abcdef",
@@ -46,7 +102,11 @@ _EXAMPLE_REPORT = {
 
 
 def _document(
-    summary: str, example: dict[str, Any], answer: dict[str, Any], streams: str
+    summary: str,
+    example: dict[str, Any],
+    answer: dict[str, Any],
+    streams: str,
+    asked: dict[str, Any] = _ASKED,
 ) -> dict[str, Any]:
     whole = {
         "type": "object",
@@ -76,7 +136,7 @@ def _document(
                         "schema": {
                             "type": "object",
                             "description": "The engine's request and the field `stopper`.",
-                            "properties": {"model": {"type": "string"}, "stopper": _ASKED},
+                            "properties": {"model": {"type": "string"}, "stopper": asked},
                         },
                         "example": {**example, "stopper": {"alpha": 0.05}},
                     }
@@ -94,6 +154,7 @@ CHAT = _document(
     {"model": "tiny", "messages": [{"role": "user", "content": _QUESTION}], "stream": False},
     {"id": "chatcmpl-1", "object": "chat.completion", "choices": []},
     _LAST,
+    _ASKED_OF_CHAT,
 )
 COMPLETIONS = _document(
     "Completions",

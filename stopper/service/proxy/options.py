@@ -15,6 +15,7 @@ import msgspec
 from stopper.errors import InputError
 from stopper.request_options import RequestOptions
 from stopper.service.problems import refuse
+from stopper.service.proxy.carried import OWN
 
 Silence = Literal["kill_switch", "alarm"]
 
@@ -29,6 +30,9 @@ class _Stopper(msgspec.Struct, forbid_unknown_fields=True):
 
     alpha: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] | None = None
     enabled: bool | None = None
+    documents: Any = None
+    query: Any = None
+    context: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +162,17 @@ def _stopper(fields: Mapping[str, msgspec.Raw]) -> _Stopper:
     if raw is None or bytes(raw) == b"null":
         return _Stopper()
     try:
-        return msgspec.json.decode(raw, type=_Stopper)
+        found = msgspec.json.decode(raw, type=_Stopper)
     except msgspec.DecodeError as error:
         refuse("bad-request", f'stopper: {error}; give {{"alpha": 0.05, "enabled": true}}')
+    for name in OWN:  # still there: nobody has compressed them
+        if getattr(found, name) is not None:
+            refuse(
+                "bad-request",
+                f"stopper.{name}: documents are compressed for /v1/chat/completions, by a sidecar "
+                "that was started with --context",
+            )
+    return found
 
 
 def _merged(client: dict[str, Any], asked: _Stopper) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from stopper.service.proxy.silence_clock import SilenceClock
 from stopper.service.proxy.tail import StreamTail, Style
 from stopper.service.proxy.token_ids import TokenIds
 from stopper.service.settings import ProxySettings
+from stopper.wire import ContextReport
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ class Relay(Response):
         Of the route's streams.
     authorization
         Of the client, where it may be passed on.
+    context
+        What was done with the request's documents; None where it has none.
 
     """
 
@@ -91,6 +94,7 @@ class Relay(Response):
         request_id: str,
         style: Style,
         authorization: str | None,
+        context: ContextReport | None = None,
     ) -> None:
         self._front = front
         self._call = call
@@ -98,6 +102,7 @@ class Relay(Response):
         self._request_id = request_id
         self._style: Style = style
         self._authorization = authorization
+        self._context = context
         self._ids = TokenIds(strip=prepared.strip_ids) if prepared.audited else None
         self._answer: Answer | None = None
         self._tail: StreamTail | None = None
@@ -206,7 +211,7 @@ class Relay(Response):
             self._response_id = found.id
             self._finish_reason = found.choices[0].finish_reason if found.choices else found.status
             if found.status in _RUNNING:
-                told = reports.unknown("still_running")
+                told = self._with_context(reports.unknown("still_running"))
             else:
                 told = self._told = await self._ask(answer)
             body = insertion.into_object(body, told.report) or body
@@ -224,14 +229,21 @@ class Relay(Response):
 
     async def _ask(self, answer: Answer) -> Told:
         if self._prepared.off is not None:
-            return reports.off(self._prepared.off)
-        return await self._front.reporter.ask(
+            return self._with_context(reports.off(self._prepared.off))
+        told = await self._front.reporter.ask(
             answer.server,
             self._response_id,
             self._prepared.model,
             answer.server.headers(self._authorization),
             audited=self._prepared.audit,
         )
+        return self._with_context(told)
+
+    def _with_context(self, told: Told) -> Told:
+        if self._context is None:
+            return told
+        report = msgspec.structs.replace(told.report, context=self._context)
+        return Told(report, told.record)
 
     async def _start(self, answer: Answer, send: Send, length: int | None) -> None:
         self._started = True

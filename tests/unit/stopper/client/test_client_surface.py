@@ -53,7 +53,7 @@ def methods(kind: type) -> dict[str, inspect.Signature]:
 
 def test_both_clients_have_the_same_methods() -> None:
     assert methods(StopperClient) == methods(AsyncStopperClient)
-    assert len(methods(StopperClient)) == 12
+    assert len(methods(StopperClient)) == 13
     for name in methods(AsyncStopperClient):
         assert inspect.iscoroutinefunction(getattr(AsyncStopperClient, name))
     first, second = (inspect.signature(kind) for kind in (StopperClient, AsyncStopperClient))
