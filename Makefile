@@ -6,11 +6,11 @@ BIN := .venv/bin
 CODE := probes calibration stopper adapters deploy tests examples benchmarks
 ARGS ?=
 
-.PHONY: help venv demo artifact test tools lint unit bench clean distclean
+.PHONY: help venv demo artifact diffusion-artifact diffusion-table test tools lint unit bench clean distclean
 .DEFAULT_GOAL := help
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  STOPPER_VLLM=cpu|gpu chooses vLLM's build; ARGS='...' is handed to the program."
 
 venv: ## Make .venv: vLLM for this machine, stopper, cures for known traps
@@ -30,6 +30,27 @@ artifact: venv ## Collect, train and calibrate the tiny reasoner's artifact agai
 	$(BIN)/stopper train $(STORE)/collect --out $(REASONER)/artifact --train-fraction 1
 	$(BIN)/stopper calibrate $(REASONER)/artifact --traces $(STORE)/calibrate \
 		--loss disagree --alpha 0.05
+
+DIFFUSION := examples/tiny_diffusion
+DECODES := build/tiny_diffusion
+
+diffusion-artifact: venv ## Record and calibrate the tiny diffusion LM's artifact again
+	for split in select calibrate; do \
+		$(BIN)/stopper diffusion collect $(DIFFUSION)/model \
+			--prompts $(DIFFUSION)/problems/$$split.jsonl --out $(DECODES)/$$split \
+			--canvas 48 --batch 32; done
+	$(BIN)/stopper diffusion calibrate $(DECODES)/calibrate --select $(DECODES)/select \
+		--out $(DIFFUSION)/artifact --alpha 0.01
+
+diffusion-table: venv ## The table of docs/diffusion.md: held-out decodes, rules and baselines
+	$(BIN)/stopper diffusion collect $(DIFFUSION)/model \
+		--prompts $(DIFFUSION)/problems/test.jsonl --out $(DECODES)/test --canvas 48 --batch 32
+	$(BIN)/stopper diffusion evaluate $(DIFFUSION)/artifact --traces $(DECODES)/test \
+		--alpha 0.01 --alpha 0.05
+	$(BIN)/stopper diffusion compare $(DIFFUSION)/model --artifact $(DIFFUSION)/artifact \
+		--prompts $(DIFFUSION)/problems/test.jsonl --alpha 0.01 --alpha 0.05 \
+		--method prophet --method fast-dllm --method klass --method sched-linear \
+		--method sched-exp-4 --method sched-exp-16 $(ARGS)
 
 # Two processes, a file each: the engines of one fill the waiting of the other. Longest files first.
 test: lint tools ## All checks and tests
