@@ -1,0 +1,1 @@
+"""Examples: the tiny models that the demo, the tests and the benchmarks run on."""
