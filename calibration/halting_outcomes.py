@@ -117,7 +117,7 @@ def qps(
     """
     if accuracy is None or not full_accuracy:
         return None
-    return speedup * (accuracy / full_accuracy) ** gamma
+    return float(speedup * (accuracy / full_accuracy) ** gamma)
 
 
 class HaltingEvaluator:

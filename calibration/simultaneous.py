@@ -77,7 +77,7 @@ def valid_candidates(
     every = losses if learning is None else np.concatenate([losses, learning])
 
     def predict(rows: NDArray[np.int64], candidate: float) -> NDArray[np.int64]:
-        return every[rows[:, 0], int(candidate)].astype(np.int64)
+        return np.asarray(every[rows[:, 0], int(candidate)], dtype=np.int64)
 
     controller = BinaryClassificationController(
         predict_function=predict,
@@ -128,7 +128,7 @@ def _check(
         raise InputError(f"correction {correction} {state}.")
     if learning is not None and (learning.shape[1] != candidates or not len(learning)):
         raise InputError("the units that give the order must be of the same candidates.")
-    needed = fewest_units(candidates, alpha, confidence, correction)  # type: ignore[arg-type]
+    needed = fewest_units(candidates, alpha, confidence, correction)
     if count < needed:
         raise TooFewTraces(
             f"{count} calibration traces (rollouts of one group count once) are too few for alpha "
