@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta
 
-from calibration.risk import check_alpha, minimum_units, threshold, units_missing
+from calibration import hierarchical
+from calibration.risk import check_alpha, threshold, units_missing
 from probes.errors import InputError, TooFewTraces
 
 LOSS = "dropped"
@@ -163,8 +163,10 @@ def interval(hurt: int, queries: int, level: float = 0.95) -> tuple[float, float
     return low, high
 
 
-def require_queries(n: int, method: str, alpha: float, confidence: float) -> None:
-    """Refuse a promise that n queries cannot carry.
+def require_queries(
+    n: int, method: str, alpha: float, confidence: float, articles: int = 0
+) -> None:
+    """Refuse a promise that n queries on some articles cannot carry.
 
     Raises
     ------
@@ -172,6 +174,9 @@ def require_queries(n: int, method: str, alpha: float, confidence: float) -> Non
         Saying how many more are needed.
 
     """
+    if method == hierarchical.METHOD:
+        hierarchical.require_groups(articles, alpha)
+        return
     missing = units_missing(n, method, alpha, confidence)
     if missing:
         raise TooFewTraces(
@@ -183,94 +188,44 @@ def require_queries(n: int, method: str, alpha: float, confidence: float) -> Non
 def dropping_promise(alpha: float, method: str, confidence: float, n: int) -> str:
     """Word what a sentence filter promises, and what it does not."""
     check_alpha(alpha)
-    kept = (
-        f"with confidence {confidence:g} over the draw of the calibration queries"
-        if method == "ltt"
-        else "on average over the draw of the calibration queries"
-    )
+    if method == hierarchical.METHOD:
+        who = f"new queries on new articles exchangeable with these {n} articles,"
+        kept = "on average over the draw of the calibration articles"
+    else:
+        who = f"new queries exchangeable with these {n}"
+        kept = (
+            f"with confidence {confidence:g} over the draw of the calibration queries"
+            if method == "ltt"
+            else "on average over the draw of the calibration queries"
+        )
     return (
-        f"Over new queries exchangeable with these {n} whose documents hold what they need, at "
-        f"most {alpha:g} lose a sentence they need (loss '{LOSS}'), {kept}. Not for one given "
-        "query; not under another encoder, splitter, retriever, number or kind of documents."
+        f"Over {who} whose documents hold what they need, at most {alpha:g} lose a sentence they "
+        f"need (loss '{LOSS}'), {kept}. Not for one given query; not under another encoder, "
+        "splitter, retriever, number or kind of documents."
     )
 
 
-@dataclass(frozen=True)
-class Repeats:
-    """Calibrations on random halves, each judged on the other half.
-
-    Attributes
-    ----------
-    unit
-        What was drawn: "query" (the promise's own unit) or "article" (all queries of an article
-        together, which is not exchangeable: a stress).
-    count
-        Repetitions.
-    mean_risk
-        Mean share of hurt queries.
-    above
-        Repetitions with a share above alpha, by chance or not.
-    clearly_above
-        Those whose 95 % interval lies above alpha.
-    mean_share
-        Mean share of tokens kept.
-
-    """
-
-    unit: str
-    count: int
-    mean_risk: float
-    above: int
-    clearly_above: int
-    mean_share: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain fields."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-
-def repeat(
-    queries: Sequence[ScoredQuery],
+def find_threshold(
+    worst: npt.NDArray[np.float32],
+    groups: npt.ArrayLike | None,
     alpha: float,
     method: str,
     confidence: float,
-    count: int,
-    unit: str = "query",
-    seed: int = 0,
-) -> Repeats:
-    """Calibrate on a random half of the queries, judge on the other, many times.
+) -> float:
+    """Give the lowest threshold that keeps the promise by any of the methods.
 
-    Raises
-    ------
-    TooFewTraces
-        If half of them cannot carry the promise.
+    Parameters
+    ----------
+    worst
+        float32 [n], the x_i.
+    groups
+        [n], the article of each; only "hcp" needs them.
+    alpha, method, confidence
+        As asked for.
 
     """
-    if count < 1:
-        raise InputError(f"{count} repeats: give at least 1")
-    worst = worst_scores(queries)
-    names = [query.group if unit == "article" else str(at) for at, query in enumerate(queries)]
-    _, place = np.unique(names, return_inverse=True)
-    units = int(place.max()) + 1
-    rng = np.random.default_rng(seed)
-    risks, shares, clear = [], [], 0
-    for _ in range(count):
-        order = np.empty(units, np.int64)
-        order[rng.permutation(units)] = np.arange(units)
-        half = order[place] < units // 2
-        require_queries(int(half.sum()), method, alpha, confidence)
-        limit = threshold(worst[half], alpha, method, confidence)
-        judged = [query for query, used in zip(queries, half, strict=True) if not used]
-        outcome = drop_at(judged, limit)
-        risks.append(outcome.risk)
-        shares.append(outcome.share)
-        clear += interval(outcome.hurt, outcome.queries)[0] > alpha
-    return Repeats(
-        unit, count, float(np.mean(risks)), int((np.array(risks) > alpha).sum()), int(clear),
-        float(np.mean(shares)),
-    )  # fmt: skip
-
-
-def least_queries(method: str, alpha: float, confidence: float) -> int:
-    """Return how many queries :func:`repeat` needs."""
-    return 2 * minimum_units(method, alpha, confidence)
+    if method != hierarchical.METHOD:
+        return threshold(worst, alpha, method, confidence)
+    if groups is None:
+        raise InputError(f"method {method} needs the article of every score")
+    return hierarchical.threshold(worst, groups, alpha)

@@ -32,7 +32,8 @@ class CalibrationRecord(Record):
         "ltt": holds with ``confidence`` over the calibration draw. "crc": holds on average over
         it. "lynx": LYNX's per-cue rule, the baseline; it promises nothing per trace. "mapie":
         shape and level of a halting rule were found together, under a correction for their
-        number; holds with ``confidence`` for this ``alpha`` alone.
+        number; holds with ``confidence`` for this ``alpha`` alone. "hcp": of a sentence filter,
+        holds on average for queries of new articles, see :mod:`calibration.hierarchical`.
     loss
         "disagree", "wrong" or "harm"; of a sentence filter "dropped".
     alpha
@@ -54,7 +55,7 @@ class CalibrationRecord(Record):
 
     """
 
-    method: Literal["ltt", "crc", "lynx", "mapie"]
+    method: Literal["ltt", "crc", "lynx", "mapie", "hcp"]
     loss: Literal["disagree", "wrong", "harm", "dropped"]
     alpha: Share
     confidence: Share | None = None
@@ -218,6 +219,8 @@ class Manifest(Record):
         method = None if self.calibration is None else self.calibration.method
         if method == "mapie" and self.halting is None:
             raise ValueError("calibration.method: mapie is for halting rules alone")
+        if method == "hcp" and self.context is None:
+            raise ValueError("calibration.method: hcp is for sentence filters alone")
         if method == "lynx" and self.halting is not None:
             raise ValueError("calibration.method: lynx is for cues, not for halting rules")
         if self.probe is not None and self.model is not None:

@@ -11,21 +11,22 @@ from calibration.dropping import (
     LOSS,
     ScoredQuery,
     dropping_promise,
+    find_threshold,
     require_queries,
     worst_scores,
 )
 from calibration.mixing import DEFAULT_MIX, Mix
-from calibration.questions import Question, QuestionSet
-from calibration.risk import DEFAULT_CONFIDENCE, check_alpha, threshold
+from calibration.questions import Question, QuestionSet, components
+from calibration.risk import DEFAULT_CONFIDENCE, check_alpha
 from probes.encoder_body import EncoderBody
 from probes.sentence_encoder import SentenceEncoder
 from stopper.artifact import Artifact, CalibrationRecord
 from stopper.libraries import versions_used
-from stopper.relevance.loading import parts, scorer_of
+from stopper.relevance.loading import ARTICLES, parts, scorer_of
 from stopper.relevance.reading import Library, score
 from stopper.relevance.splitting import CALIBRATE, TEST, TRAIN, articles, choose, thinned
 
-Method = Literal["ltt", "crc"]
+Method = Literal["ltt", "crc", "hcp"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Terms:
     alpha
         Share of queries that may lose a sentence they need.
     method, confidence
-        See :mod:`calibration.risk`.
+        See :mod:`calibration.risk`, and for "hcp" :mod:`calibration.hierarchical`.
     mix
         Distractors beside a question's own paragraphs.
     seed
@@ -48,7 +49,7 @@ class Terms:
     """
 
     alpha: float
-    method: Method = "ltt"
+    method: Method = "hcp"
     confidence: float = DEFAULT_CONFIDENCE
     mix: Mix = DEFAULT_MIX
     seed: int = 0
@@ -112,10 +113,16 @@ def calibrate(
     scorer = scorer_of(artifact, body, source)
     chosen, met = choose(questions, artifact, (TRAIN, TEST), "--data")
     chosen = thinned(chosen, terms.most, terms.seed)
-    require_queries(len(chosen), terms.method, terms.alpha, terms.confidence)
+    among = len(set(components(questions, chosen)))
+    require_queries(len(chosen), terms.method, terms.alpha, terms.confidence, among)
     queries = scored(questions, chosen, scorer, spec.splitter, terms.mix, terms.seed)
-    require_queries(len(queries), terms.method, terms.alpha, terms.confidence)
-    worst = np.sort(worst_scores(queries))
+    names, places = np.unique([query.group for query in queries], return_inverse=True)
+    require_queries(len(queries), terms.method, terms.alpha, terms.confidence, len(names))
+    worst = worst_scores(queries)
+    order = np.argsort(worst, kind="stable")
+    worst, places = worst[order], places[order].astype(np.int64)
+    hierarchical = terms.method == "hcp"
+    counted = len(names) if hierarchical else len(queries)
     record = CalibrationRecord(
         method=terms.method,
         loss=LOSS,
@@ -124,20 +131,21 @@ def calibrate(
         n_units=len(queries),
         n_traces=len(queries),
         n_cues=sum(len(query.drop) for query in queries),
-        threshold=threshold(worst, terms.alpha, terms.method, terms.confidence),
-        promise=dropping_promise(terms.alpha, terms.method, terms.confidence, len(queries)),
+        threshold=find_threshold(worst, places, terms.alpha, terms.method, terms.confidence),
+        promise=dropping_promise(terms.alpha, terms.method, terms.confidence, counted),
     )
     notes = [f"set aside {count} questions of the split '{name}'" for name, count in met.items()]
     given = chosen[0].given is not None
     profile = "as given" if given else [terms.mix.hard, terms.mix.random]
     training = {**artifact.manifest.training, "calibrated_on": {
-        "articles": len({query.group for query in queries}), "mix": profile, "seed": terms.seed,
+        "articles": len(names), "mix": profile, "seed": terms.seed,
     }}  # fmt: skip
     changes = {"calibration": record, "training": training, "libraries": versions_used()}
     made = Artifact(
         manifest=artifact.manifest.model_copy(update=changes),
         probe=artifact.probe,
         worst_scores=worst,
+        calibration_tensors={ARTICLES: places} if hierarchical else {},
         splits={**artifact.splits, CALIBRATE: articles(questions, chosen)},
     )
     return made, notes

@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from calibration import hierarchical
 from calibration.dropping import (
     Dropped,
-    Repeats,
     ScoredQuery,
     auroc,
     drop_at,
     drop_at_recall,
     interval,
-    least_queries,
-    repeat,
 )
 from calibration.mixing import DEFAULT_MIX, Mix
 from calibration.questions import QuestionSet
-from calibration.risk import DEFAULT_CONFIDENCE, METHODS
+from calibration.redrawing import Repeats, least_queries, repeat
+from calibration.risk import DEFAULT_CONFIDENCE
 from probes.encoder_body import EncoderBody
 from stopper.artifact import Artifact
 from stopper.errors import ArtifactError, InputError, TooFewTraces
@@ -28,6 +27,7 @@ from stopper.relevance.loading import parts, scorer_of, threshold_of
 from stopper.relevance.splitting import CALIBRATE, TRAIN, choose, thinned, uses
 
 RECALLS = (0.9, 0.95, 0.99)
+_SHARE = 0.75
 CURVE = (0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3)
 """Alphas of the picture."""
 
@@ -195,15 +195,21 @@ def _repeats(
     count: int,
 ) -> list[Repeats]:
     level = confidence or DEFAULT_CONFIDENCE
-    if method not in METHODS:
-        raise ArtifactError(f"method {method} cannot be repeated")
+    articles = len({query.group for query in queries})
+    if method == hierarchical.METHOD:
+        # Articles are few: most of them calibrate. By query the plain promise is measured.
+        hierarchical.require_groups(int(articles * _SHARE), alpha)
+        by_article = repeat(queries, alpha, method, level, count, "article", share=_SHARE)
+        method, more = "ltt", [by_article]
+    else:
+        more = []
     least = least_queries(method, alpha, level)
     if len(queries) < least:
         raise TooFewTraces(
             f"{len(queries)} queries are too few to calibrate on half of them at alpha {alpha:g} "
             f"by {method}: it needs {least}, so {least - len(queries)} more"
         )
-    drawn = [repeat(queries, alpha, method, level, count)]
-    if len({query.group for query in queries}) >= 8:
+    drawn = [repeat(queries, alpha, method, level, count), *more]
+    if articles >= 8 and not more:
         drawn.append(repeat(queries, alpha, method, level, count, "article"))
     return drawn

@@ -37,7 +37,9 @@ else:
         assert figures["tokens_out"] <= 0.5 * figures["tokens_in"]
         # One calibration on other articles: its risk must not lie clearly above alpha.
         assert figures["risk_interval"][0] <= ALPHA
-        by_query = figures["repeats"][0]
+        by_query, by_article = figures["repeats"]
+        assert (by_article["unit"], by_article["method"]) == ("article", "hcp")
+        assert by_article["mean_risk"] <= ALPHA
         assert (by_query["unit"], by_query["count"]) == ("query", REPEATS)
         assert by_query["mean_risk"] <= ALPHA
         assert by_query["clearly_above"] <= REPEATS * (1 - CONFIDENCE)

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from bars import SIGMAS, most_exceeding
 
-from calibration.dropping import ScoredQuery, drop_at, repeat, worst_scores
+from calibration import hierarchical
+from calibration.dropping import ScoredQuery, drop_at, worst_scores
+from calibration.redrawing import repeat
 from calibration.risk import minimum_units, threshold
 
 REPETITIONS, TEST, CONFIDENCE = 200, 20_000, 0.9
@@ -102,3 +104,43 @@ def test_the_loss_of_a_threshold_is_that_of_the_worst_needed_sentence() -> None:
     for limit in (*worst[:5].tolist(), -np.inf, np.inf):
         hurt = sum(bool((q.drop[q.needed] > np.float32(limit)).any()) for q in queries)
         assert drop_at(queries, limit).hurt == hurt == int((worst > np.float32(limit)).sum())
+
+
+GROUPS, QUERIES = 25, 40
+
+
+@lru_cache(maxsize=2)
+def grouped(groups: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """x_i of queries on articles that differ in difficulty and in size: scores, article of each."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, QUERIES, groups)
+    home = np.repeat(np.arange(groups), sizes)
+    level = rng.normal(-3.0, 1.5, groups)
+    return (level[home] + rng.normal(0.0, 1.0, len(home))).astype(np.float32), home
+
+
+def article_risk(limit: float) -> float:
+    """Share of hurt queries on a new article, every article counting the same."""
+    scores, home = grouped(4000, 8)
+    hurt = np.bincount(home, weights=scores > np.float32(limit))
+    return float((hurt / np.bincount(home)).mean())
+
+
+def article_sets() -> list[tuple[np.ndarray, np.ndarray]]:
+    scores, home = grouped(GROUPS * REPETITIONS, 7)
+    return [(scores[home // GROUPS == at], home[home // GROUPS == at]) for at in range(REPETITIONS)]
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.2])
+def test_hcp_holds_for_new_articles_on_average(alpha: float) -> None:
+    limits = [hierarchical.threshold(*drawn, alpha) for drawn in article_sets()]
+    assert np.isfinite(limits).all()
+    risks = np.array([article_risk(limit) for limit in limits])
+    assert risks.mean() <= alpha + SIGMAS * risks.std() / np.sqrt(REPETITIONS)
+
+
+def test_taking_the_queries_of_few_articles_for_independent_breaks_the_promise() -> None:
+    """The negative control: with confidence 0.9, so it says, and it fails far more often."""
+    limits = [threshold(scores, 0.1, "ltt", CONFIDENCE) for scores, _ in article_sets()]
+    risks = np.array([article_risk(limit) for limit in limits])
+    assert (risks > 0.1).sum() > 2 * most_exceeding(REPETITIONS, 1 - CONFIDENCE)

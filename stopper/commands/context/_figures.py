@@ -30,19 +30,20 @@ def judgement_table(found: Judgement) -> Table:
 
 
 def repeats_table(found: Judgement) -> Table:
-    """Return how calibrations on random halves did on the other halves."""
-    table = Table(title=f"recalibrated on random halves, alpha {found.alpha:g}")
+    """Return how calibrations on random parts did on the rest."""
+    table = Table(title=f"recalibrated on random parts, alpha {found.alpha:g}")
     table.title_justify = "left"
     for title in (
         "drawn by",
+        "method",
         "repeats",
         "mean loss",
         "above alpha",
         "clearly above",
         "tokens kept",
     ):
-        table.add_column(title, justify="left" if title == "drawn by" else "right")
+        table.add_column(title, justify="left" if title in ("drawn by", "method") else "right")
     for one in found.repeats:
         cells = (str(one.count), f"{one.mean_risk:.2%}", str(one.above), str(one.clearly_above))
-        table.add_row(one.unit, *cells, f"{one.mean_share:.1%}")
+        table.add_row(one.unit, one.method, *cells, f"{one.mean_share:.1%}")
     return table

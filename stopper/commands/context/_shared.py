@@ -21,6 +21,7 @@ class Promise(StrEnum):
 
     ltt = "ltt"
     crc = "crc"
+    hcp = "hcp"
 
 
 Data: TypeAlias = Annotated[

@@ -27,7 +27,9 @@ def calibrate(
     alpha: Annotated[
         float, typer.Option(help="Share of queries that may lose a sentence they need, in (0, 1).")
     ] = 0.05,
-    method: Annotated[Promise, typer.Option(help="How the promise is kept.")] = Promise.ltt,
+    method: Annotated[
+        Promise, typer.Option(help="hcp: for new articles. ltt, crc: for queries on the same ones.")
+    ] = Promise.hcp,
     confidence: Annotated[
         float, typer.Option(help="Of the promise over the calibration draw (ltt only).")
     ] = 0.9,
@@ -42,8 +44,8 @@ def calibrate(
 ) -> None:
     """Calibrate on articles that the head was not fitted to and that are not set aside for tests.
 
-    The unit is a query: at most alpha of the queries lose a sentence that holds (part of) an
-    answer. Any other alpha is answered later from the scores that the artifact keeps.
+    At most alpha of the queries lose a sentence that holds (part of) an answer. Any other alpha is
+    answered later from the scores that the artifact keeps.
     """
     # Imported here: `stopper --help` and the other commands need none of it.
     from rich.console import Console

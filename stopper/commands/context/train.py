@@ -16,7 +16,7 @@ def train(
     form: Format = Form.squad,
     encoder: Encoder = None,
     splitter: Annotated[str, typer.Option(help="Sentences by spacy or pysbd.")] = "spacy",
-    train_fraction: Annotated[float, typer.Option(help="Share of articles to fit on.")] = 0.6,
+    train_fraction: Annotated[float, typer.Option(help="Share of articles to fit on.")] = 0.3,
     test_fraction: Annotated[
         float, typer.Option(help="Share of articles set aside for the evaluation.")
     ] = 0.2,

@@ -20,12 +20,12 @@ from calibration.dropping import (
     drop_at_recall,
     dropping_promise,
     interval,
-    repeat,
     require_queries,
     worst_scores,
 )
 from calibration.mixing import Mix, Mixer
 from calibration.questions import read_questions
+from calibration.redrawing import repeat
 from probes.errors import InputError, TooFewTraces
 
 numbers = st.floats(-5, 5, width=16)

@@ -10,8 +10,8 @@ import pytest
 from relevance_makers import hotpot_file, squad_file, tiny_body
 
 from calibration.dropping import LOSS
+from calibration.hierarchical import threshold
 from calibration.questions import read_questions
-from calibration.risk import threshold
 from probes.encoder_body import EncoderBody
 from probes.sentences import passage_of
 from stopper import cli
@@ -69,7 +69,7 @@ def test_the_artifact_says_what_it_is_and_promises(made: Made) -> None:
     assert manifest.context.encoder_sha256 == EncoderBody(made.body).sha256
     record = manifest.calibration
     assert record is not None
-    assert (record.loss, record.method, record.alpha) == (LOSS, "ltt", 0.1)
+    assert (record.loss, record.method, record.alpha) == (LOSS, "hcp", 0.1)
     assert "lose a sentence they need" in record.promise
     assert artifact.worst_scores is not None
     assert record.n_units == len(artifact.worst_scores)
@@ -81,7 +81,8 @@ def test_any_alpha_is_answered_from_the_stored_scores(made: Made) -> None:
     found = load(made.folder, made.body)
     assert found.artifact.worst_scores is not None
     for alpha in (0.1, 0.2, 0.5):
-        exact = threshold(found.artifact.worst_scores, alpha, "ltt", 0.9)
+        groups = found.artifact.calibration_tensors["articles"]
+        exact = threshold(found.artifact.worst_scores, groups, alpha)
         assert found.threshold(alpha) == exact
     assert found.threshold() == found.threshold(0.1)
     assert found.threshold(0.0001) == np.inf
@@ -115,7 +116,7 @@ def test_evaluation_counts_on_articles_that_nothing_was_made_of(
 def test_repeats_are_reported_by_query_and_by_article(made: Made, tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     code = context(
-        "evaluate", made.folder, "--data", made.data, "--alpha", 0.2, "--encoder", made.body,
+        "evaluate", made.folder, "--data", made.data, "--alpha", 0.25, "--encoder", made.body,
         "--json", out, "--repeats", 5,
     )  # fmt: skip
     assert code == 0
@@ -169,8 +170,8 @@ def test_too_few_queries_are_refused_with_the_number_missing(
     few = squad_file(tmp_path / "few.json", 3, seed=9, first=1000)
     shared = ("--data", few, "--encoder", made.body, "--alpha", 0.05)
     said = refused(capsys, "calibrate", made.trained, *shared, "--out", tmp_path / "no")
-    assert "18 calibration queries are too few" in said
-    assert "so 27 more" in said
+    assert "calibration queries on 3 articles are too few" in said
+    assert "so 16 more" in said
     assert not (tmp_path / "no").exists()
     said = refused(capsys, "evaluate", made.folder, *shared[:4], "--alpha", 0.001)
     assert "too few for alpha 0.001" in said
