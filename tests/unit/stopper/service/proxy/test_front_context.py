@@ -14,7 +14,7 @@ from stopper.context import estimate_tokens
 
 ON = {"enabled": True, "scorer": "overlap", "most_documents": 5}
 QUESTION = "How many primes are below 100?"
-PRIMES = "Primes fascinate people. There are 25 primes below 100. Euclid proved much."
+PRIMES = "Numbers fascinate people. There are 25 primes below 100. Euclid proved much."
 SHEEP = "Sheep eat grass. They sleep in fields."
 BLOCKS = (
     f'Use these:\n<document title="Primes">\n{PRIMES}\n</document>\n'
