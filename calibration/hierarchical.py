@@ -25,8 +25,8 @@ import numpy.typing as npt
 from calibration.risk import check_alpha
 from probes.errors import InputError, TooFewTraces
 
-METHOD = "hcp"
-"""The name of the method in artifacts."""
+METHOD, GROUPS = "hcp", "articles"
+"""Names in artifacts: of the method, and of the tensor that says which group each score is of."""
 
 _ROUNDING = 1e-9
 """Shares are sums of fractions: what differs by less is the same."""

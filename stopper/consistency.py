@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from calibration import hierarchical
 from calibration.risk import METHODS, threshold
 from calibration.rules import DEFAULT_RULE, restore, rule_class
 from calibration.splits import PROMPTS
@@ -61,6 +62,8 @@ def check_calibration(
         raise ArtifactError(f"{WORST} holds NaN or +infinity")
     if (worst[1:] < worst[:-1]).any():
         raise ArtifactError(f"{WORST} is not in ascending order")
+    if record.method == hierarchical.METHOD:
+        _check_groups(record, worst, further.get(hierarchical.GROUPS))
     if record.method in METHODS and rule_class(record.rule).any_alpha:
         again = threshold(worst, record.alpha, record.method, record.confidence or 0.9)
         if again != record.threshold:
@@ -68,6 +71,24 @@ def check_calibration(
                 f"{WORST} gives the threshold {again} at alpha {record.alpha:g}, the manifest says "
                 f"{record.threshold}"
             )
+
+
+def _check_groups(
+    record: CalibrationRecord,
+    worst: npt.NDArray[np.float32],
+    groups: npt.NDArray[Any] | None,
+) -> None:
+    """Refuse groups that are not the scores', or of another threshold than the record's."""
+    if groups is None or groups.dtype != np.int64 or groups.shape != worst.shape:
+        raise ArtifactError(
+            f"method {record.method} needs {hierarchical.GROUPS}, int64, one a score"
+        )
+    again = hierarchical.threshold(worst, groups, record.alpha)
+    if again != record.threshold:
+        raise ArtifactError(
+            f"{WORST} and {hierarchical.GROUPS} give the threshold {again} at alpha "
+            f"{record.alpha:g}, the manifest says {record.threshold}"
+        )
 
 
 def _check_rule(record: CalibrationRecord) -> None:

@@ -15,6 +15,7 @@ from calibration.dropping import (
     require_queries,
     worst_scores,
 )
+from calibration.hierarchical import GROUPS, METHOD
 from calibration.mixing import DEFAULT_MIX, Mix
 from calibration.questions import Question, QuestionSet, components
 from calibration.risk import DEFAULT_CONFIDENCE, check_alpha
@@ -22,7 +23,7 @@ from probes.encoder_body import EncoderBody
 from probes.sentence_encoder import SentenceEncoder
 from stopper.artifact import Artifact, CalibrationRecord
 from stopper.libraries import versions_used
-from stopper.relevance.loading import ARTICLES, parts, scorer_of
+from stopper.relevance.loading import parts, scorer_of
 from stopper.relevance.reading import Library, score
 from stopper.relevance.splitting import CALIBRATE, TEST, TRAIN, articles, choose, thinned
 
@@ -121,7 +122,7 @@ def calibrate(
     worst = worst_scores(queries)
     order = np.argsort(worst, kind="stable")
     worst, places = worst[order], places[order].astype(np.int64)
-    hierarchical = terms.method == "hcp"
+    hierarchical = terms.method == METHOD
     counted = len(names) if hierarchical else len(queries)
     record = CalibrationRecord(
         method=terms.method,
@@ -145,7 +146,7 @@ def calibrate(
         manifest=artifact.manifest.model_copy(update=changes),
         probe=artifact.probe,
         worst_scores=worst,
-        calibration_tensors={ARTICLES: places} if hierarchical else {},
+        calibration_tensors={GROUPS: places} if hierarchical else {},
         splits={**artifact.splits, CALIBRATE: articles(questions, chosen)},
     )
     return made, notes

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibration.dropping import find_threshold
+from calibration.hierarchical import GROUPS
 from calibration.risk import DEFAULT_CONFIDENCE, check_alpha
 from probes.encoder_body import EncoderBody
 from probes.network import Probe
@@ -13,9 +14,6 @@ from probes.sentence_encoder import SentenceEncoder
 from stopper.artifact import Artifact
 from stopper.errors import ArtifactError
 from stopper.manifest import CalibrationRecord, ContextSpec
-
-ARTICLES = "articles"
-"""Name of the tensor that says, for method "hcp", which article each score is of."""
 
 DEFAULT = Path(__file__).resolve().parent / "weights"
 """The artifact that comes with the package; its card is the README.md in it."""
@@ -140,5 +138,5 @@ def threshold_of(artifact: Artifact, alpha: float) -> float:
     if record is None or artifact.worst_scores is None:
         raise ArtifactError("not calibrated. Run `stopper context calibrate` on it")
     confidence = record.confidence or DEFAULT_CONFIDENCE
-    groups = artifact.calibration_tensors.get(ARTICLES)
+    groups = artifact.calibration_tensors.get(GROUPS)
     return find_threshold(artifact.worst_scores, groups, alpha, record.method, confidence)
