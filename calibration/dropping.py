@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from calibration import hierarchical
 from calibration.risk import check_alpha, threshold, units_missing
 from probes.errors import InputError, TooFewTraces
 
-LOSS = "dropped"
+LOSS: Literal["dropped"] = "dropped"
 """The name of the loss in artifacts: some needed sentence was dropped."""
 
 

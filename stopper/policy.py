@@ -77,7 +77,7 @@ class StopPolicy:
         record = artifact.manifest.calibration
         if record is None:
             raise ArtifactError("the artifact is not calibrated. Run `stopper calibrate` on it")
-        if artifact.manifest.context is not None:
+        if artifact.manifest.context is not None or record.method == "hcp":
             raise ArtifactError(
                 "the artifact is a sentence filter, which drops sentences of documents and stops "
                 "nothing. `stopper compress` and the proxy read it"

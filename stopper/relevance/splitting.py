@@ -82,7 +82,7 @@ def choose(
     met: dict[str, int] = {}
     chosen = []
     for question, split in zip(questions.questions, uses(questions, artifact), strict=True):
-        if split in avoid:
+        if split is not None and split in avoid:
             met[split] = met.get(split, 0) + 1
         if split not in avoid or insist:
             chosen.append(question)
