@@ -1,0 +1,1 @@
+"""The tiny diffusion LM: a small masked diffusion model, and the recipe that made it."""
