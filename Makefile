@@ -38,13 +38,14 @@ diffusion-artifact: venv ## Record and calibrate the tiny diffusion LM's artifac
 	for split in select calibrate; do \
 		$(BIN)/stopper diffusion collect $(DIFFUSION)/model \
 			--prompts $(DIFFUSION)/problems/$$split.jsonl --out $(DECODES)/$$split \
-			--canvas 48 --batch 32; done
+			--canvas 48 --batch 32 --comparer exact; done
 	$(BIN)/stopper diffusion calibrate $(DECODES)/calibrate --select $(DECODES)/select \
 		--out $(DIFFUSION)/artifact --alpha 0.01
 
 diffusion-table: venv ## The table of docs/diffusion.md: held-out decodes, rules and baselines
 	$(BIN)/stopper diffusion collect $(DIFFUSION)/model \
-		--prompts $(DIFFUSION)/problems/test.jsonl --out $(DECODES)/test --canvas 48 --batch 32
+		--prompts $(DIFFUSION)/problems/test.jsonl --out $(DECODES)/test \
+		--canvas 48 --batch 32 --comparer exact
 	$(BIN)/stopper diffusion evaluate $(DIFFUSION)/artifact --traces $(DECODES)/test \
 		--alpha 0.01 --alpha 0.05
 	$(BIN)/stopper diffusion compare $(DIFFUSION)/model --artifact $(DIFFUSION)/artifact \
