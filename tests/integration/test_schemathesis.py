@@ -23,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from stopper import scripted
+from stopper.context import split
 from stopper.service.app import create_app
 from stopper.service.protocol import GuardedProtocol
 from stopper.service.settings import ArtifactSource, ScheduleSettings, ServeSettings
@@ -69,6 +70,7 @@ DOCUMENT = json.loads((ROOT / "docs" / "openapi.json").read_text())
 
 @pytest.fixture(scope="module")
 def schema() -> Iterator[Any]:
+    split("Load. It.")  # spaCy, outside the patience for a server's start
     with scripted.serving(scripted.default_script()) as engine:
         chosen = ServeSettings.read(
             artifacts=[ArtifactSource(folder=ARTIFACT, model=MODEL)],

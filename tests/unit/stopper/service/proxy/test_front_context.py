@@ -10,7 +10,7 @@ import httpx
 import pytest
 from front_servers import BODIES, CHAT, COMPLETIONS, MESSAGES, engine, sidecar, timeless
 
-from stopper.context import estimate_tokens
+from stopper.context import estimate_tokens, split
 
 ON = {"enabled": True, "scorer": "overlap", "most_documents": 5}
 QUESTION = "How many primes are below 100?"
@@ -24,6 +24,7 @@ BLOCKS = (
 
 @pytest.fixture(scope="module")
 def one():
+    split("Load. It.")  # spaCy, outside the patience for a server's start
     with engine() as made, sidecar(made.url, context=ON) as front:
         yield made, front
 
