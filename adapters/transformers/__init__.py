@@ -1,15 +1,22 @@
-"""Masked diffusion language models in plain transformers: load, decode, halt, record, compare."""
+"""Masked diffusion language models in plain transformers: load, decode, halt, record, compare.
 
-from adapters.transformers.baselines import FULL, METHODS, Method, named
-from adapters.transformers.checkpoints import export_dream, export_llada, load
-from adapters.transformers.comparison import Figures, compare
-from adapters.transformers.generation import Pass, decode
-from adapters.transformers.identity import load_tokenizer
-from adapters.transformers.judges import Judge, TextJudge, TokenJudge
-from adapters.transformers.model import DiffusionLM
-from adapters.transformers.recording import record
-from adapters.transformers.requests import Decoded, Request, answer
-from adapters.transformers.sampler import ORDERS, Sampler, Stability, Threshold
+The names below are loaded when they are first used: the command line must start without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adapters.transformers.baselines import FULL, METHODS, Method, named
+    from adapters.transformers.checkpoints import export_dream, export_llada, load
+    from adapters.transformers.comparison import Figures, compare
+    from adapters.transformers.generation import Pass, decode
+    from adapters.transformers.identity import load_tokenizer
+    from adapters.transformers.judges import Judge, TextJudge, TokenJudge
+    from adapters.transformers.model import DiffusionLM
+    from adapters.transformers.recording import record
+    from adapters.transformers.requests import Decoded, Request, answer
+    from adapters.transformers.sampler import ORDERS, Sampler, Stability, Threshold
 
 __all__ = [
     "FULL",
@@ -37,3 +44,36 @@ __all__ = [
     "named",
     "record",
 ]
+
+_HOMES = {
+    "Decoded": "requests",
+    "DiffusionLM": "model",
+    "FULL": "baselines",
+    "Figures": "comparison",
+    "Judge": "judges",
+    "METHODS": "baselines",
+    "Method": "baselines",
+    "ORDERS": "sampler",
+    "Pass": "generation",
+    "Request": "requests",
+    "Sampler": "sampler",
+    "Stability": "sampler",
+    "TextJudge": "judges",
+    "Threshold": "sampler",
+    "TokenJudge": "judges",
+    "answer": "requests",
+    "compare": "comparison",
+    "decode": "generation",
+    "export_dream": "checkpoints",
+    "export_llada": "checkpoints",
+    "load": "checkpoints",
+    "load_tokenizer": "identity",
+    "named": "baselines",
+    "record": "recording",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
