@@ -247,19 +247,19 @@ def main() -> None:
     from probes.encoder_body import installed_body
     from stopper.context.filters import make_filter
 
-    found = make_filter("encoder", asked.artifact)
-    drawn = cases(data, asked.queries, asked.documents)
-    tokens = FastTokens.from_folder(installed_body())  # any tokenizer will do: only lengths count
-    builder = PromptBuilder(tokens, LENGTHS["max_model_len"] - 1, Wording(starts=False))
     result: dict[str, Any] = {"rounds": asked.rounds, "queries": asked.queries}
-    result["encoder"] = measure_encoder(found.scorer, drawn, asked.rounds)
     with tempfile.TemporaryDirectory() as scratch:
+        # First, while this process has not computed anything: the engine's processes are forked.
         llm = start_reader(Path(scratch), 30522)
         try:
             reader = Reader(llm)
+            found = make_filter("encoder", asked.artifact)
+            drawn = cases(data, asked.queries, asked.documents)
+            tokens = FastTokens.from_folder(installed_body())  # only lengths count
+            builder = PromptBuilder(tokens, LENGTHS["max_model_len"] - 1, Wording(starts=False))
+            result["encoder"] = measure_encoder(found.scorer, drawn, asked.rounds)
             result["filter"] = measure_filter(reader, found, tokens, drawn, asked.rounds)
-            documents = twenty(drawn)[:3]
-            result["yes_no"] = measure_yes_no(reader, builder, documents, asked.rounds)
+            result["yes_no"] = measure_yes_no(reader, builder, twenty(drawn)[:3], asked.rounds)
         finally:
             llm.llm_engine.engine_core.shutdown()
     print(json.dumps(result, indent=2))
