@@ -113,10 +113,14 @@ def test_every_option_named_in_the_text_exists(page: Path) -> None:
     unknown = []
     for text in re.findall(r"`stopper ([^`\n]+)`", prose(page)):
         name, *rest = text.split()
-        if name not in group.commands:
+        command = group.commands.get(name)
+        while rest and hasattr(command, "commands"):  # a group of commands
+            name, *rest = rest
+            command = command.commands.get(name)
+        if command is None:
             unknown.append(text)
             continue
-        known = {option for parameter in group.commands[name].params for option in parameter.opts}
+        known = {option for parameter in command.params for option in parameter.opts}
         unknown += [word for word in rest if word.startswith("--") and word not in known]
     assert unknown == []
 
@@ -130,8 +134,8 @@ def test_every_plugin_setting_in_a_command_is_accepted(words: list[str]) -> None
 
 @every_page
 def test_every_make_target_exists(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`(?:\w+=\w+ )?make ([a-z]+)", prose(page)))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`(?:\w+=\w+ )?make ([a-z-]+)", prose(page)))
     named |= {words[0] for words in lines_of(page, "make")}
     assert named <= targets
 
