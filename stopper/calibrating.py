@@ -20,6 +20,7 @@ from calibration.splits import PROMPTS, group_hashes
 from calibration.table import CueTable
 from calibration.traces import TraceDataset, TraceMeta, scored_traces
 from probes.errors import InputError
+from probes.scorers import Scorer
 from probes.validation import parse
 from stopper import __version__
 from stopper.artifact import Artifact, CalibrationRecord, Manifest
@@ -67,6 +68,29 @@ class Chosen:
         return self.meta.sampling
 
 
+def require_probe(artifact: Artifact, folder: str | Path) -> Scorer:
+    """Return the probe that scores traces of thinking.
+
+    Raises
+    ------
+    InputError
+        If the artifact has none; names the command that the artifact is for.
+    """
+    if artifact.probe is not None:
+        return artifact.probe
+    made = artifact.manifest
+    for name, field in (("diffusion", made.halting), ("context", made.context)):
+        if field is not None:
+            raise InputError(
+                f"{folder}: the artifact was made by `stopper {name} calibrate` and cannot score "
+                f"traces of thinking; use `stopper {name} evaluate`"
+            )
+    raise InputError(
+        f"{folder}: the artifact has no probe (it was made from scores) and cannot score "
+        "traces. Give --scores or a file of scores, or an artifact of `stopper train`"
+    )
+
+
 def choose_traces(
     artifact: Artifact,
     folder: Path,
@@ -97,11 +121,7 @@ def choose_traces(
         When the artifact has no probe, the store is of another model, cue spec or closing, all
         of its groups are used, or some leak.
     """
-    if artifact.probe is None:
-        raise InputError(
-            "the artifact has no probe (it was made from scores), so that it cannot score traces. "
-            "Give --scores, or an artifact of `stopper train`"
-        )
+    probe = require_probe(artifact, folder)
     dataset = TraceDataset(folder)
     require_same_setting(artifact, dataset.meta, folder)
     index = prompt_index(dataset)
@@ -119,7 +139,7 @@ def choose_traces(
             "threshold is only honest on prompts that nothing was fitted to. Collect traces of "
             "other prompts, or keep some back with `stopper train --train-fraction`"
         )
-    scored = scored_traces(dataset, artifact.probe, taken)
+    scored = scored_traces(dataset, probe, taken)
     table = CueTable.from_traces(tqdm(scored, desc="scoring traces", unit="trace", leave=False))
     notes = [*unknown_prompts(artifact, avoid)]
     ours, theirs = artifact.manifest.comparer, dataset.meta.comparer

@@ -14,11 +14,10 @@ import numpy.typing as npt
 from calibration.comparers import get_comparer
 from calibration.scores import read_tables
 from calibration.traces import TraceDataset
-from probes.errors import InputError
 from probes.events import CueEvent, Trace
 from probes.shaping import shape
 from stopper.artifact import Artifact
-from stopper.calibrating import require_same_setting
+from stopper.calibrating import require_probe, require_same_setting
 from stopper.policy import Decision, StopPolicy
 
 Verdict = Literal["good", "bad", "unknown"]
@@ -160,12 +159,7 @@ def stored_traces(artifact: Artifact, folder: Path) -> Iterator[LabelledTrace]:
     InputError
         If the artifact has no probe, or the store is of another model, cue spec or closing.
     """
-    probe = artifact.probe
-    if probe is None:
-        raise InputError(
-            f"{folder}: the artifact has no probe (it was made from scores) and cannot score "
-            "traces. Give a file of scores, or an artifact of `stopper train`"
-        )
+    probe = require_probe(artifact, folder)
     dataset = TraceDataset(folder)
     require_same_setting(artifact, dataset.meta, folder)
     wanted = dataset.meta.columns(probe.spec.layers)

@@ -196,3 +196,12 @@ def test_every_command_of_the_group_is_there(capsys: Capture) -> None:
     said = capsys.readouterr().out
     for name in ("calibrate", "collect", "compare", "evaluate", "presets", "report"):
         assert name in said
+
+
+def test_commands_for_traces_name_the_right_one(
+    files: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    traces = makers.store(tmp_path / "traces", makers.records(3))
+    capsys.readouterr()
+    assert run("replay", files / "own", traces) == 2
+    assert "use `stopper diffusion evaluate`" in capsys.readouterr().err
