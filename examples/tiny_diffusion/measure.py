@@ -90,14 +90,13 @@ def print_accuracy(found: list[Replay]) -> None:
 
 
 def print_levels(found: list[Replay]) -> None:
-    print("| level | problems | accuracy | other answer at pass 0 |")
-    print("|---|---|---|---|")
-    for low in range(2, 18, 3):
-        chosen = [r for r in found if low <= r.problem.level < low + 3]
-        if chosen:
-            cells = [str(len(chosen)), f"{np.mean([r.right for r in chosen]):.3f}"]
-            cells += [f"{np.mean([not r.agrees[0] for r in chosen]):.3f}"]
-            print(row(f"{low} to {low + 2}", cells))
+    print("| level | problems | accuracy | other answer at pass 0 | settled at pass (mean) |")
+    print("|---|---|---|---|---|")
+    for level in sorted({r.problem.level for r in found}):
+        chosen = [r for r in found if r.problem.level == level]
+        cells = [str(len(chosen)), f"{np.mean([r.right for r in chosen]):.3f}"]
+        cells += [f"{np.mean([not r.agrees[0] for r in chosen]):.3f}"]
+        print(row(str(level), [*cells, f"{np.mean([r.settled for r in chosen]):.1f}"]))
     print()
 
 
