@@ -21,6 +21,7 @@ if DATA is None:
 
 else:
 
+    @pytest.mark.timeout(1800)  # about a minute of one core, more where it is shared
     def test_the_filter_of_the_package_keeps_its_word_on_held_out_articles(tmp_path: Path) -> None:
         out = tmp_path / "figures.json"
         files = [word for name in FILES for word in ("--data", str(Path(str(DATA)) / name))]
