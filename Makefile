@@ -47,9 +47,9 @@ diffusion-table: venv ## The table of docs/diffusion.md: held-out decodes, rules
 		--prompts $(DIFFUSION)/problems/test.jsonl --out $(DECODES)/test \
 		--canvas 48 --batch 32 --comparer exact
 	$(BIN)/stopper diffusion evaluate $(DIFFUSION)/artifact --traces $(DECODES)/test \
-		--alpha 0.01 --alpha 0.05
+		--alpha 0.005 --alpha 0.01 --alpha 0.05 --repeats 100
 	$(BIN)/stopper diffusion compare $(DIFFUSION)/model --artifact $(DIFFUSION)/artifact \
-		--prompts $(DIFFUSION)/problems/test.jsonl --alpha 0.01 --alpha 0.05 \
+		--prompts $(DIFFUSION)/problems/test.jsonl --alpha 0.005 --alpha 0.01 --alpha 0.05 \
 		--method prophet --method fast-dllm --method klass --method sched-linear \
 		--method sched-exp-4 --method sched-exp-16 $(ARGS)
 

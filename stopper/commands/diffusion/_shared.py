@@ -14,6 +14,7 @@ from rich.table import Table
 from calibration.denoising import DenoisingTable
 from calibration.denoising_store import load_store
 from calibration.halting_outcomes import HaltingOutcome
+from calibration.halting_redraws import Redraws
 from calibration.splits import PROMPTS, require_disjoint
 from stopper.artifact import Artifact, expiry
 from stopper.commands._tables import note
@@ -80,6 +81,16 @@ def verdict(row: HaltingOutcome, alpha: float) -> str:
     return (
         f"{found}: alpha {alpha:g} BROKEN, these decodes are not like those calibrated on "
         "(docs/guarantee.md: what breaks it)."
+    )
+
+
+def redrawn(found: Redraws) -> str:
+    """Say in one line what repeated calibrations came to."""
+    return (
+        f"{found.count} levels for alpha {found.alpha:g} ({found.method}), each found on "
+        f"{found.n_calibrate} of these decodes and judged on the other {found.n_test}: "
+        f"{found.mean_risk:.2%} came out otherwise on average; {found.above} of them lay above "
+        f"alpha, {found.clearly_above} clearly (95 %); {found.speedup:.2f}x fewer passes."
     )
 
 

@@ -94,6 +94,29 @@ def test_evaluate_prints_and_writes_every_row(files: Path, tmp_path: Path, capsy
     assert promised == ["stopper, alpha 0.1"]
 
 
+def test_levels_are_found_again_on_halves(files: Path, tmp_path: Path, capsys: Capture) -> None:
+    argv = ("evaluate", files / "own", "--traces", files / "test", "--alpha", "0.1")
+    assert diffusion(*argv, "--repeats", "20", "--json", tmp_path / "e.json") == 0
+    assert "20 levels for alpha 0.1 (ltt)" in capsys.readouterr().out
+    (one,) = json.loads((tmp_path / "e.json").read_bytes())["repeats"]
+    assert (one["n_calibrate"], one["n_test"], one["count"]) == (50, 50, 20)
+    assert 0 <= one["mean_risk"] <= 0.1
+    assert one["clearly_above"] <= one["above"] < 20
+    assert one["speedup"] > 1
+    said = refused(
+        capsys,
+        "evaluate",
+        files / "own",
+        "--traces",
+        files / "test",
+        "--repeats",
+        "3",
+        "--alpha",
+        "0.03",
+    )
+    assert "too few" in said
+
+
 def test_stretched_prophet_agrees_as_often_at_more_passes(files: Path) -> None:
     evaluator = HaltingEvaluator(load_store(files / "test"))
     policy = HaltingPolicy.from_artifact(Artifact.load(files / "own"))
