@@ -17,6 +17,7 @@ CPU. Only its speed counts. Reader and filter take turns on the same cores (`--c
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 SENTENCES = 20
+PARTS = ("encoder", "filter", "yes_no")
 LENGTHS = {"max_model_len": 2048, "max_num_batched_tokens": 4096}
 _salts = itertools.count()
 
@@ -231,6 +233,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--queries", type=int, default=8)
     parser.add_argument("--documents", type=int, default=5)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--cores", default="", help="for the reader, such as 0 or 0-3")
     asked = parser.parse_args()
     data = asked.data or Path(os.environ.get("STOPPER_DATA", ".")) / "squad-v2.0-dev-part.json"
@@ -248,20 +251,23 @@ def main() -> None:
     from stopper.context.filters import make_filter
 
     result: dict[str, Any] = {"rounds": asked.rounds, "queries": asked.queries}
-    with tempfile.TemporaryDirectory() as scratch:
-        # First, while this process has not computed anything: the engine's processes are forked.
-        llm = start_reader(Path(scratch), 30522)
-        try:
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as ending:
+        reader = None
+        if {"filter", "yes_no"} & set(asked.parts):
+            # First, while this process has not computed anything: the engine's are forked.
+            llm = start_reader(Path(scratch), 30522)
+            ending.callback(llm.llm_engine.engine_core.shutdown)
             reader = Reader(llm)
-            found = make_filter("encoder", asked.artifact)
-            drawn = cases(data, asked.queries, asked.documents)
-            tokens = FastTokens.from_folder(installed_body())  # only lengths count
-            builder = PromptBuilder(tokens, LENGTHS["max_model_len"] - 1, Wording(starts=False))
+        found = make_filter("encoder", asked.artifact)
+        drawn = cases(data, asked.queries, asked.documents)
+        tokens = FastTokens.from_folder(installed_body())  # only lengths count
+        builder = PromptBuilder(tokens, LENGTHS["max_model_len"] - 1, Wording(starts=False))
+        if "encoder" in asked.parts:
             result["encoder"] = measure_encoder(found.scorer, drawn, asked.rounds)
+        if reader is not None and "filter" in asked.parts:
             result["filter"] = measure_filter(reader, found, tokens, drawn, asked.rounds)
+        if reader is not None and "yes_no" in asked.parts:
             result["yes_no"] = measure_yes_no(reader, builder, twenty(drawn)[:3], asked.rounds)
-        finally:
-            llm.llm_engine.engine_core.shutdown()
     print(json.dumps(result, indent=2))
     if asked.json:
         asked.json.write_text(json.dumps(result, indent=2) + "\n")
