@@ -54,8 +54,9 @@ diffusion-table: venv ## The table of docs/diffusion.md: held-out decodes, rules
 		--method sched-exp-4 --method sched-exp-16 $(ARGS)
 
 # Two processes, a file each: the engines of one fill the waiting of the other. Longest files first.
+# One thread each: threads of two processes that wait for one another spin on two cores.
 test: lint tools ## All checks and tests
-	$(BIN)/python -m pytest tests/integration tests/statistics tests/unit \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration tests/statistics tests/unit \
 		-n 2 --dist loadfile --no-loadscope-reorder --durations=15 $(ARGS)
 
 tools: venv ## Find or install what the tests need beside Python: Chromium, Redis
