@@ -92,7 +92,7 @@ def run_engine(folder: Path, *, v2: bool = False, **spec: Any) -> Run:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=570,
+        timeout=1400,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]

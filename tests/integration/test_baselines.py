@@ -24,7 +24,7 @@ def stopper(*arguments: str, folder: Path) -> None:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=570,
+        timeout=1400,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]

@@ -28,7 +28,7 @@ COLLECT = [
 def stopper(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "stopper", *map(str, arguments)]
     done = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, timeout=570, check=False
+        command, env=environment(), capture_output=True, text=True, timeout=1400, check=False
     )
     assert not check or done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done
@@ -59,7 +59,7 @@ def kill_after_first_part(out: Path) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     ) as process:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 900
         while not (out / "part-00000.parquet").exists():
             assert process.poll() is None
             assert time.monotonic() < deadline

@@ -56,7 +56,7 @@ def phases(tmp_path_factory) -> dict[str, Any]:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     log = folder / "sidecar.log"

@@ -41,7 +41,7 @@ def start(out: Path, *more: object, two: bool) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    errors = process.communicate(timeout=400)[1]
+    errors = process.communicate(timeout=1000)[1]
     return process.returncode, errors
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -149,14 +150,14 @@ def test_a_slip_is_repaired_by_later_passes() -> None:
 def test_fifty_steps_of_training_lower_the_loss() -> None:
     torch.set_num_threads(1)
     trainer = Trainer(replace(Recipe(), steps=50, batch_tokens=768), build_tokenizer())
-    history = trainer.run(None, 60.0)
+    history = trainer.run(None, math.inf)
     assert sum(history[-5:]) < 0.6 * sum(history[:5])
 
 
 def test_a_checkpoint_goes_on_where_it_stopped(tmp_path: Path) -> None:
     recipe = replace(Recipe(), steps=4, batch_tokens=512, batches_per_pool=1)
     trainer = Trainer(recipe, TOKENIZER)
-    trainer.run(tmp_path, 60.0)
+    trainer.run(tmp_path, math.inf)
     again = Trainer(recipe, TOKENIZER)
     again.load(tmp_path)
     assert (again.step, again.pool) == (trainer.step, trainer.pool)
