@@ -87,7 +87,9 @@ def compress(
         scores = _scores(query, documents, spans, scorer, deadline)
     else:
         scores = np.full(len(sentences), np.nan, np.float32)
-    keep = ~(-scores > np.float32(threshold))
+    with np.errstate(over="ignore"):  # beyond float32 is beyond every score
+        limit = np.float32(threshold)
+    keep = ~(-scores > limit)
     if int(keep.sum()) < floor:
         best = np.argsort(-scores, kind="stable")[:floor]
         keep[best] = True

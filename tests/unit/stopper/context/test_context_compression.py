@@ -93,6 +93,12 @@ def test_a_sentence_is_dropped_iff_its_drop_score_exceeds_the_threshold() -> Non
         numbered(text, threshold=math.nan)
 
 
+@pytest.mark.parametrize(("threshold", "reason"), [(1e300, "all_kept"), (-1e300, "none_kept")])
+def test_a_threshold_beyond_float32_is_beyond_every_score(threshold: float, reason: str) -> None:
+    found = compress("capital", [Document("", "One. Two.")], OverlapScorer(), threshold=threshold)
+    assert found.reason == reason
+
+
 def test_a_score_that_is_no_number_drops_nothing() -> None:
     assert numbered("nan a;-1 b;inf c;-inf d").documents == ["nan a; inf c;"]
 
