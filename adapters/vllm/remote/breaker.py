@@ -22,6 +22,8 @@ class Breaker:
         fifth, so that many engines do not come back at one moment.
     clock
         Seconds, monotonic.
+    chance
+        Shortens the pauses.
 
     """
 
@@ -32,6 +34,7 @@ class Breaker:
         first_s: float = 1.0,
         longest_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
+        chance: random.Random | None = None,
     ) -> None:
         self._failures = failures
         self._first = first_s
@@ -40,7 +43,7 @@ class Breaker:
         self._row = 0
         self._pause = 0.0
         self._until = 0.0
-        self._random = random.Random()  # noqa: S311 - spreads pauses, guards nothing
+        self._random = chance or random.Random()  # noqa: S311 - spreads pauses, guards nothing
 
     @property
     def closed(self) -> bool:
