@@ -3,10 +3,10 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := probes calibration stopper adapters deploy tests examples benchmarks
+CODE := probes calibration stopper adapters deploy docs tests examples benchmarks
 ARGS ?=
 
-.PHONY: help venv demo artifact diffusion-artifact diffusion-table test tools lint unit bench clean distclean
+.PHONY: help venv demo artifact diffusion-artifact diffusion-table test tools lint unit docs references bench clean distclean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -71,6 +71,14 @@ lint: venv ## Style, types, layers
 	$(BIN)/mypy
 	$(BIN)/mypy deploy/venv.py deploy/tools.py
 	$(BIN)/lint-imports
+
+docs: venv ## The documentation's site in build/site, warnings as errors
+	@$(BIN)/python -c 'import furo, myst_parser' 2>/dev/null || $(BIN)/python -m pip install -q -e '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/site
+	@echo "open build/site/index.html"
+
+references: venv ## Make the reference pages of the documentation again, from the code
+	$(BIN)/python -m docs.generators
 
 bench: venv ## Every benchmark, one after the other
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done

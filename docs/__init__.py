@@ -1,0 +1,1 @@
+"""The documentation: pages, the site's configuration, and the makers of the reference pages."""
