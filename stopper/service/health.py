@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Response
@@ -13,7 +11,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import BaseModel, Field
 
 from stopper.service.auth import require
-from stopper.service.control import Control
+from stopper.service.gauges import Gauges
 from stopper.service.metrics import WORKERS_FOLDER
 from stopper.service.runtime import Runtime
 from stopper.service.store import MemoryStore
@@ -71,7 +69,7 @@ def readiness(runtime: Runtime) -> Readiness:
             )
         )
     return Readiness(
-        ready=not runtime.draining and not runtime.unready,
+        ready=runtime.ready,
         draining=runtime.draining,
         unready=dict(runtime.unready),
         degraded=dict(runtime.degraded),
@@ -89,6 +87,7 @@ def readiness(runtime: Runtime) -> Readiness:
 
 def metrics_text(runtime: Runtime) -> bytes:
     """Return the metrics of this process, or of all workers together."""
+    runtime.look()
     if WORKERS_FOLDER not in os.environ:
         return generate_latest(runtime.metrics.registry)
     registry = CollectorRegistry()
@@ -96,42 +95,13 @@ def metrics_text(runtime: Runtime) -> bytes:
     return generate_latest(registry)
 
 
-class Gauges:
-    """Keeps the gauges of artifacts, alarms and the kill switch right."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._shown: set[tuple[str, str, str, str]] = set()
-        self._alarms: set[str] = set()
-
-    def show(self, control: Control) -> None:
-        """Set all of them; what is over is set to 0, for all workers to see."""
-        metrics = self._runtime.metrics
-        switch = control.kill_switch
-        metrics.kill_switch.set(float(switch is not None and switch.on))
-        active = self._runtime.catalog.all_active()
-        now = {(s.model, s.version, s.record.method, s.record.loss) for s in active}
-        for labels in self._shown | now:
-            metrics.artifact_info.labels(*labels).set(float(labels in now))
-        versions = {served.version for served in active} | set(control.alarms)
-        for version in self._alarms | versions:
-            metrics.alarm.labels(version).set(float(version in control.alarms))
-        self._shown |= now
-        self._alarms |= versions
-
-
 def attach(app: FastAPI, runtime: Runtime) -> None:
     """Add `/livez`, `/readyz` and `/metrics`."""
     gauges = Gauges(runtime)
-    runtime.board.on_change(gauges.show)
-    runtime.catalog.on_change(lambda: gauges.show(runtime.board.current))
-
-    @asynccontextmanager
-    async def shown() -> AsyncIterator[None]:
-        gauges.show(runtime.board.current)
-        yield
-
-    runtime.while_running(shown)
+    runtime.looks.append(gauges.show)
+    runtime.board.on_change(lambda _: gauges.show())
+    runtime.catalog.on_change(gauges.show)
+    runtime.while_running(gauges.shown)
 
     # Load balancers like to ask by HEAD; uvicorn leaves the body out.
     @app.head("/livez", include_in_schema=False)

@@ -36,6 +36,8 @@ class Runtime:
         Reasons why it stops nothing, or not all it could, by part; it is ready all the same.
     details
         Called for `/readyz`, by part; each returns what JSON can hold and must not raise.
+    looks
+        Called once a second and at each scrape to set gauges; they must not raise.
     rates
         None without a bound.
     hang_up
@@ -57,6 +59,7 @@ class Runtime:
     in_flight: int = 0
     degraded: dict[str, str] = field(default_factory=dict)
     details: dict[str, Callable[[], object]] = field(default_factory=dict)
+    looks: list[Callable[[], None]] = field(default_factory=list)
     rates: Rates | None = None
     hang_up: Callable[[], None] = lambda: None
     _lifespans: list[Lifespan] = field(default_factory=list)
@@ -80,6 +83,16 @@ class Runtime:
         if bound is not None:
             rates = Rates(bound, metrics, settings.redis, settings.redis_prefix)
         return cls(settings, held, catalog, Board(held), metrics, keys, rates=rates)
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are to be sent here."""
+        return not self.draining and not self.unready
+
+    def look(self) -> None:
+        """Set the gauges to what is now."""
+        for look in self.looks:
+            look()
 
     def while_running(self, lifespan: Lifespan) -> None:
         """Enter `lifespan()` when the sidecar starts and leave it when it ends, in order."""

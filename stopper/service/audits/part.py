@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from stopper.service.audits import routes
 from stopper.service.audits.auditor import Auditor
 from stopper.service.audits.desk import Desk
+from stopper.service.audits.gauges import AuditGauges
 from stopper.service.runtime import Runtime
 from stopper.service.store import MemoryStore
 
@@ -29,8 +30,13 @@ def attach(app: FastAPI, runtime: Runtime) -> None:
     app.state.audit_desk, app.state.auditor = desk, auditor
     runtime.while_running(desk.running)
     runtime.while_running(auditor.running)
+
+    def waiting() -> int:
+        return desk.waiting + auditor.waiting
+
+    runtime.looks.append(AuditGauges(runtime.metrics, desk.standings, waiting).show)
     runtime.details["audits"] = lambda: {
-        "waiting": desk.waiting + auditor.waiting,
+        "waiting": waiting(),
         "lost": desk.lost,
         "faults": dict(desk.faults),
     }

@@ -19,6 +19,7 @@ from stopper.service.proxy import documents, errors, stop_thinking
 from stopper.service.proxy.bookkeeping import Books
 from stopper.service.proxy.compressing import compressed
 from stopper.service.proxy.connections import Connections
+from stopper.service.proxy.gauges import UpstreamGauges
 from stopper.service.proxy.headers import to_engine, value_of
 from stopper.service.proxy.models import ModelLists
 from stopper.service.proxy.options import Silence, prepare
@@ -71,6 +72,7 @@ def attach(app: FastAPI, runtime: Runtime) -> None:
 
     if servers:
         runtime.while_running(connected)
+        runtime.looks.append(UpstreamGauges(runtime.metrics, servers).show)
         runtime.details["upstreams"] = lambda: [_detail(server) for server in servers]
 
     def passed_on(request: Request) -> str | None:
@@ -118,6 +120,7 @@ def attach(app: FastAPI, runtime: Runtime) -> None:
             try:
                 return await relay(request, style, auditable)
             except ProblemError as error:
+                books.responded(error.problem.status)
                 return errors.respond(error)
 
         app.add_api_route(

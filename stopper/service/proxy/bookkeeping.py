@@ -6,16 +6,19 @@ import asyncio
 import contextlib
 import re
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 
+from stopper.service.decisions.histogram import observe_all
 from stopper.service.decisions.tally import EVERY_S, FEED, KEPT, MOST_A_MESSAGE
 from stopper.service.proxy.finished import FinishedRequest
 from stopper.service.proxy.options import Prepared
 from stopper.service.runtime import Runtime
 from stopper.service.status.records import Recent
+from stopper.service.status.scores import is_score
 from stopper.service.store import StoreUnavailable
 
 COUNTER = "front.{decision}.{reason}"
@@ -23,6 +26,9 @@ COUNTER = "front.{decision}.{reason}"
 
 SAVED = "front.tokens_saved_estimate"
 """Sum over stopped requests, in tokens."""
+
+_DECIDED_ELSEWHERE = ("remote", "forced_position")
+"""Fields of a record whose scores the stop-decision endpoint has counted."""
 
 _REASON = re.compile(r"[A-Za-z0-9_]{1,64}")
 
@@ -52,11 +58,17 @@ class Books:
         if report.tokens_saved_estimate is not None:
             metrics.saved.inc(report.tokens_saved_estimate)
             self._saved += report.tokens_saved_estimate
+        observe_all(metrics.probe_score, _scores_seen_first(request.record or {}))
         self._fleet[COUNTER.format(decision=report.decision, reason=reason)] += 1
         self._newest.append(request)
         failed = self._runtime.finished.tell(request)
         if failed:
             metrics.fail_open.labels("finished_listener").inc(failed)
+
+    def responded(self, status: int | None) -> None:
+        """Count a response by its HTTP status; None: it was broken off in the middle."""
+        label = "broken_off" if status is None else str(status)
+        self._runtime.metrics.responses.labels(label).inc()
 
     def miss_audit(self) -> None:
         """Count a request chosen for an audit whose response never ended, or was an error."""
@@ -97,6 +109,14 @@ class Books:
         with contextlib.suppress(StoreUnavailable):  # the feed has a gap then
             for request in newest:
                 await self._runtime.store.push(FEED, _recent(request), KEPT)
+
+
+def _scores_seen_first(record: Mapping[str, Any]) -> list[float]:
+    """Return the scores of an engine's record, but for those that a sidecar had to decide on."""
+    found = record.get("cue_scores")
+    if not isinstance(found, list) or not record.keys().isdisjoint(_DECIDED_ELSEWHERE):
+        return []
+    return [pair[1] for pair in found if is_score(pair)]
 
 
 def _recent(request: FinishedRequest) -> bytes:

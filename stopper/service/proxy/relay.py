@@ -130,6 +130,7 @@ class Relay(Response):
         finally:
             if self._answer is not None:
                 release(self._answer)
+        self._count(refused)
         if refused is not None:
             await self._refuse(refused, scope, receive, send)
         elif self._told is not None:
@@ -253,6 +254,13 @@ class Relay(Response):
             "type": "http.response.start", "status": response.status, "headers": headers,
         }  # fmt: skip
         await send(message)
+
+    def _count(self, refused: ProblemError | None) -> None:
+        """Count the response, unless the client left before it began."""
+        if refused is not None:
+            self._front.books.responded(None if self._started else refused.problem.status)
+        elif self._started and self._answer is not None:
+            self._front.books.responded(self._answer.response.status)
 
     def _fell_silent(self, limit_s: float) -> ProblemError:
         if self._call.server is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from purgatory.domain.model import Context, OpenedState
 
@@ -41,6 +41,8 @@ class EngineServer:
         By model, the artifact that its last decision named.
     reachable
         Whether it answered when it was last asked for its models.
+    on_failure
+        Called at each failure; it must not raise.
 
     Raises
     ------
@@ -55,6 +57,7 @@ class EngineServer:
         self.models: dict[str, str] | None = None
         self.versions: dict[str, str] = {}
         self.reachable = False
+        self.on_failure: Callable[[], None] = lambda: None
         self._key = _key(upstream)
         self._breaker = Context(self.url, settings.breaker_failures, settings.breaker_reset_s)
         self._without_stopper_until = 0.0
@@ -92,6 +95,7 @@ class EngineServer:
     def failed(self, error: BaseException) -> None:
         """Note that it was not reached, was silent, broke off, or said 502, 503 or 504."""
         self._breaker.handle_exception(error)
+        self.on_failure()
         self._log()
 
     def _log(self) -> None:

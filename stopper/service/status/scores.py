@@ -42,7 +42,7 @@ class ScoreSample:
         record: Mapping[str, Any] = request.record or {}
         version, found = record.get("artifact"), record.get("cue_scores")
         if isinstance(version, str) and isinstance(found, list):
-            self.add(version, [pair[1] for pair in found if _is_score(pair)])
+            self.add(version, [pair[1] for pair in found if is_score(pair)])
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -81,7 +81,8 @@ async def recent_scores(store: Store) -> dict[str, list[float]]:
     return found
 
 
-def _is_score(pair: object) -> bool:
+def is_score(pair: object) -> bool:
+    """Tell whether something is a position with a finite score, as an engine records cues."""
     return (
         isinstance(pair, list | tuple)
         and len(pair) == 2
