@@ -1,8 +1,9 @@
-"""Makes sure that the tests find a Chromium and a redis-server.
+"""Makes sure that the tests find a Chromium, a redis-server, and Prometheus with promtool.
 
-Run by ``make test``; needs nothing but Python. Where both are there it says so and changes nothing.
+Run by ``make test``; needs nothing but Python. Where all are there it says so and changes nothing.
 A missing Chromium is installed by apt-get where that is there and may be used; a missing
-redis-server needs nothing: the development extra brings one along.
+redis-server needs nothing: the development extra brings one along. A missing Prometheus is taken
+out of Debian's package into the environment, so that no service begins to run.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PACKAGE = "chromium"
 INSTALL = ("apt-get", "install", "-y", "--no-install-recommends", PACKAGE)
+MONITOR = "prometheus"
+MONITORS = (MONITOR, "promtool")
+TOOLS = Path(sys.prefix) / "tools"
+"""Programs out of packages that are not installed."""
 
 
 class ToolsError(Exception):
@@ -28,10 +34,11 @@ def main() -> int:
     try:
         redis = find_redis()
         browser = find_browser() or install_browser()
+        monitor = find_monitor() or unpack_monitor()
     except ToolsError as problem:
         say(f"error: {problem}")
         return 1
-    say(f"the tests use {browser} and {redis}")
+    say(f"the tests use {browser}, {redis} and {monitor}")
     return 0
 
 
@@ -95,12 +102,53 @@ def install_browser() -> Path:
     return browser
 
 
-def apt(*command: str) -> bool:
+def find_monitor() -> Path | None:
+    """Return prometheus from PATH, else the unpacked one; None unless promtool lies there too."""
+    for folder in (None, str(TOOLS)):
+        found = [shutil.which(name, path=folder) for name in MONITORS]
+        if found[0] is not None and None not in found:
+            return Path(found[0])
+    return None
+
+
+def unpack_monitor() -> Path:
+    """Take Prometheus out of the system's package, which needs no rights and starts no service.
+
+    Raises
+    ------
+    ToolsError
+        If this system has no such package, or it cannot be had.
+
+    """
+    remedy = f"install Prometheus so that {' and '.join(MONITORS)} are on PATH"
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise ToolsError(f"there is no {MONITOR}; {remedy} (https://prometheus.io/download)")
+    say("fetching Prometheus (20 MB)")
+    TOOLS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="fetched-", dir=TOOLS) as folder:
+        fetch = ("apt-get", "download", MONITOR)
+        if not apt(*fetch, folder=folder) and not (
+            os.geteuid() == 0 and apt("apt-get", "update") and apt(*fetch, folder=folder)
+        ):
+            raise ToolsError(f"there is no {MONITOR}, and `{' '.join(fetch)}` fails; {remedy}")
+        for package in Path(folder).glob("*.deb"):
+            apt("dpkg-deb", "--extract", package.name, "unpacked", folder=folder)
+        programs = Path(folder) / "unpacked" / "usr" / "bin"
+        for name in MONITORS:
+            if (programs / name).is_file():
+                (programs / name).replace(TOOLS / name)
+    monitor = find_monitor()
+    if monitor is None:
+        raise ToolsError(f"the package {MONITOR} lacks one of {', '.join(MONITORS)}; {remedy}")
+    return monitor
+
+
+def apt(*command: str, folder: str | None = None) -> bool:
     """Run apt-get without questions; tell whether it succeeded, and show its lines if not."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        check=False,
+        check=False, cwd=folder,
     )  # fmt: skip
     if done.returncode != 0:
         say(f"{' '.join(command)}: {done.stdout.strip()[-1000:]}")

