@@ -22,7 +22,10 @@ from calibration.risk import minimum_units, promise
 from stopper.cli import build_app
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 ROOMS = ("adapters", "benchmarks", "calibration", "deploy", "docs", "examples", "probes", "stopper",
          "tests")  # fmt: skip
 PATH = re.compile(
