@@ -52,6 +52,13 @@ def redis_executable() -> str:
     return str(Path(spec.origin).parent / "bin" / "redis-server")
 
 
+def monitoring_program(name: str) -> str:
+    """Return where prometheus or promtool lies: on PATH, or where `make tools` has put it."""
+    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.prefix) / "tools"))
+    assert found is not None, f"there is no {name}; run: make tools"
+    return found
+
+
 def until(holds: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
     """Wait until `holds`; fail naming `what` did not come."""
     deadline = time.monotonic() + patience_s
