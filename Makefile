@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := probes calibration stopper adapters deploy docs tests examples benchmarks
+CODE := probes calibration stopper adapters deploy docs/conf.py docs/generators tests examples benchmarks
 ARGS ?=
 
 .PHONY: help venv demo artifact diffusion-artifact diffusion-table test tools lint unit docs references bench clean distclean

@@ -1,4 +1,4 @@
-"""The site (`make docs`): Sphinx reads the Markdown where it lies, so that links work here as there.
+"""The site (`make docs`): Sphinx reads the Markdown where it lies, so links work as on a code host.
 
 The source folder is the repository's root and this file's folder only holds the configuration:
 a link from a page to the README, a licence or an example is right on a code host and on the site.

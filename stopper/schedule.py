@@ -34,9 +34,11 @@ class Schedule:
     Parameters
     ----------
     kind
-        One of the four.
-    high, low
-        Margins (differences of logits), ``high >= low``; equal ones make it constant.
+        linear, cosine, exponential or thirds.
+    high
+        Margin (difference of logits) that the threshold begins at.
+    low
+        Margin that it falls to; one equal to `high` makes it constant.
     rate
         Of the exponential one alone; the paper tries 2, 4, 8 and 16.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -15,99 +15,28 @@ from pydantic_settings import (
 )
 
 from stopper.errors import InputError
+from stopper.service.setting_groups import (
+    ArtifactSource,
+    AuditSettings,
+    ContextSettings,
+    LimitSettings,
+    ProxySettings,
+    ScheduleSettings,
+    Seconds,
+    Share,
+    Upstream,
+)
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0.0, lt=1.0)]
-
-
-class _Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ArtifactSource(_Group):
-    """A folder that `stopper calibrate` wrote, and the model it serves (None: as it says itself).
-
-    In flags and variables: `DIR` or `MODEL=DIR`.
-    """
-
-    folder: Path
-    model: str | None = None
-
-
-class Upstream(_Group):
-    """A vLLM server, such as http://127.0.0.1:8000 (without /v1)."""
-
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+(/[^\s]*)?$")]
-    api_key_file: Path | None = None
-
-
-class ScheduleSettings(_Group):
-    """SchED's threshold over progress, for events that carry logit margins (arXiv 2512.02892)."""
-
-    kind: Literal["linear", "cosine", "exponential", "thirds"] = "exponential"
-    high: float = 7.5
-    low: float = 2.5
-    rate: Annotated[float, Field(gt=0)] = 16.0
-
-
-class ProxySettings(_Group):
-    """Timeouts (seconds), retries and the breaker of the OpenAI-compatible front."""
-
-    connect_s: Seconds = 2.0
-    first_byte_s: Seconds = 600.0
-    idle_s: Seconds = 120.0
-    report_s: Seconds = 1.0
-    retries: Annotated[int, Field(ge=0, le=10)] = 2
-    breaker_failures: Annotated[int, Field(ge=1)] = 5
-    breaker_reset_s: Seconds = 10.0
-
-
-class AuditSettings(_Group):
-    """Which share of requests is audited, and the alarm's error rate (docs/monitoring.md)."""
-
-    share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.02
-    method: str = "betting"
-    delta: Share = 0.01
-    log: Path | None = None
-
-
-class ContextSettings(_Group):
-    """Compression of retrieved documents (docs/context.md).
-
-    Attributes
-    ----------
-    enabled
-        Off: nothing of it is loaded.
-    scorer, artifact
-        "encoder" with an artifact (None: the one that comes along), or "overlap".
-    alpha, threshold
-        Of requests that name neither; None takes the artifact's own.
-    floor
-        Sentences that are kept at least.
-    most_documents, timeout_s
-        Of one request.
-
-    """
-
-    enabled: bool = False
-    scorer: Literal["encoder", "overlap"] = "encoder"
-    artifact: Path | None = None
-    threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    alpha: Share | None = None
-    floor: Annotated[int, Field(ge=0)] = 0
-    most_documents: Annotated[int, Field(ge=1, le=10_000)] = 1_000
-    timeout_s: Seconds = 10.0
-
-
-class LimitSettings(_Group):
-    """Bounds on what a client may send."""
-
-    body_bytes: Annotated[int, Field(ge=1024)] = 16 << 20
-    header_s: Seconds = 10.0
-    body_s: Seconds = 30.0
-    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
-    concurrency: Annotated[int, Field(ge=1)] = 1024
-    drain_s: Seconds = 60.0
+__all__ = [
+    "ArtifactSource",
+    "AuditSettings",
+    "ContextSettings",
+    "LimitSettings",
+    "ProxySettings",
+    "ScheduleSettings",
+    "ServeSettings",
+    "Upstream",
+]
 
 
 class ServeSettings(BaseSettings):
@@ -116,20 +45,46 @@ class ServeSettings(BaseSettings):
     Attributes
     ----------
     artifacts
-        One or more; each model is served by one.
+        Each model is served by one; as an option `DIR` or `MODEL=DIR`.
+    artifact_root
+        Folder below which artifacts are loaded at run time; left out: the one that
+        holds the first.
     alpha
-        Tolerated share of bad stops of requests that name none; None takes each artifact's own.
+        Tolerated share of bad stops of requests that name none; left out: each artifact's own.
     upstreams
         Without one the OpenAI-compatible front is off.
     redis
-        URL of a Redis server that all replicas share; None keeps everything in this process.
-    redis_prefix, redis_timeout_s
-        Of all its keys; and how long one call may take before it fails open.
+        URL of a Redis server that all replicas share; left out: everything stays in this
+        process.
+    redis_prefix
+        Of all keys in Redis.
+    redis_timeout_s
+        How long one call to Redis may take before it fails open.
+    trace_ttl_s
+        A trace not heard of for so long is forgotten.
+    most_traces
+        Held in memory where there is no Redis.
+    host
+        Address to listen on.
+    port
+        0 takes a free one.
     workers
         Processes; more than one needs Redis.
     keys_file
         API keys, hashed (`stopper keys new`); without it the sidecar is open, and then it binds to
         loopback only unless `allow_open`.
+    allow_open
+        Serve other machines without keys.
+    schedule
+        Hand-picked, for logit margins of models without an artifact; promises nothing.
+    proxy, audits, limits, context
+        Groups, see there.
+    log_format
+        One JSON object a line, or text for people.
+    log_level
+        From which level on.
+    otel
+        A span for each request, by OpenTelemetry (extra `otel`).
 
     """
 

@@ -1,0 +1,1 @@
+"""Makers of docs/reference/: each module reads the code and gives one page of Markdown."""
