@@ -18,7 +18,8 @@ from adapters.vllm.record import record
 from adapters.vllm.request_options import RequestOptions
 from adapters.vllm.session import Session
 from adapters.vllm.settings import PluginSettings
-from calibration.risk import minimum_units, promise
+from calibration.risk import allowed_above, minimum_units, promise
+from probes.spec import default_layers
 from stopper.cli import build_app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -181,3 +182,25 @@ def test_the_table_of_smallest_numbers_is_right() -> None:
     ):
         row = [minimum_units(method, alpha, confidence) for alpha in (0.10, 0.05, 0.03, 0.02, 0.01)]
         assert f"| {title} | {' | '.join(map(str, row))} |" in text
+
+
+def test_the_table_of_how_many_prompts_is_right() -> None:
+    text = (ROOT / "docs" / "own-model.md").read_text()
+    for alpha in (0.10, 0.05, 0.02, 0.01):
+        least = minimum_units("ltt", alpha, 0.9)
+        none = allowed_above(least, alpha, "ltt", 0.9)
+        some = allowed_above(10 * least, alpha, "ltt", 0.9)
+        share = f"{some} ({some / least * 10:.1f} %)"
+        row = f"| {alpha:.2f} | {least} | {none} | {10 * least:,} | {share} | {25 * least:,} |"
+        assert row in text
+
+
+def test_the_table_of_recipes_has_the_default_layers_and_their_room() -> None:
+    text = (ROOT / "docs" / "own-model.md").read_text()
+    rows = re.findall(r"\| (\d+): ([\d, ]+) \| (\d+) \|$", text, re.MULTILINE)
+    sizes = re.findall(r"\((\d+), (\d+)\)", text)  # blocks and width, in the command below it
+    assert len(rows) == len(sizes) >= 6
+    for (blocks, layers, room), (depth, width) in zip(rows, sizes, strict=True):
+        assert blocks == depth
+        assert layers == ", ".join(map(str, default_layers(int(blocks))))
+        assert int(room) == len(default_layers(int(blocks))) * int(width) * 4 // 1024
