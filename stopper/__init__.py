@@ -1,3 +1,6 @@
 """The decision when to end the thinking, and the tools and services around it."""
 
-__version__ = "0.1.0"
+from importlib.metadata import version as _version
+
+#: Of the installed distribution, which has it from pyproject.toml: the version stands there alone.
+__version__ = _version("stopper")

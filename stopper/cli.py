@@ -14,6 +14,7 @@ import typer
 import stopper.commands
 from stopper import __version__
 from stopper.errors import StopperError, UnsupportedError
+from stopper.extras import remedy
 
 GROUP = "stopper.commands"
 """Entry-point group: the name is the command's, the value a plain function typed for typer."""
@@ -50,9 +51,18 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         command.main(args=None if argv is None else list(argv), prog_name="stopper")
     except StopperError as problem:
         # One line and no traceback: the message itself says what to mend.
-        print(f"stopper: error: {problem}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        _refuse(str(problem))
+    except ModuleNotFoundError as missing:
+        sentence = remedy(missing)
+        if sentence is None:  # none of our extras: a bug, or another package's
+            raise
+        _refuse(sentence)
     sys.exit(0)
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(f"stopper: error: {sentence}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
 
 
 def _root(
