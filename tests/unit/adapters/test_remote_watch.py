@@ -97,7 +97,7 @@ def test_with_prompt_answers_it_decides_as_the_local_rule_one_token_later(
             assert not forced
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @given(
     batch=BATCH,
     seed=st.integers(0, 999),

@@ -70,7 +70,7 @@ def agree(engine: Engine, batch: list[Trace]) -> None:
             assert token == (trace.choice(first + at) if free else FORCE[offset])
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     batch=st.tuples(*(traces(f"r{number}") for number in range(4))),
     cues=CUES,
