@@ -32,6 +32,7 @@ __all__ = [
     "NEUTRAL_CLASS",
     "CueAutomaton",
     "CueSpec",
+    "CueStream",
     "ambiguous_continuations",
     "interval_fires",
 ]
@@ -145,15 +146,13 @@ class CueAutomaton:
         The prompt has none; it only sets the state. One token is at most one event, and a cue
         comes before the interval.
         """
-        state = self.prompt_state(prompt_ids)
-        found = []
-        for count, token in enumerate(output_ids, start=1):
-            state, label = self.step(state, token)
-            if label:
-                found.append((count - 1, self.labels[label - 1]))
-            elif interval_fires(self.interval, count, self._inside_list[state]):
-                found.append((count - 1, self.labels[-1]))
-        return found
+        stream = self.follow(prompt_ids)
+        labels = map(stream.push, output_ids)
+        return [(index, label) for index, label in enumerate(labels) if label is not None]
+
+    def follow(self, prompt_ids: Sequence[int]) -> CueStream:
+        """Begin to follow the output after a prompt, token by token."""
+        return CueStream(self, prompt_ids)
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Return the tables by name, as `from_tensors` takes them."""
@@ -183,6 +182,37 @@ class CueAutomaton:
     @cached_property
     def _inside_list(self) -> list[bool]:
         return [bool(value) for value in self.inside]
+
+
+class CueStream:
+    """The cues of one output as it grows; for a generation loop of your own.
+
+    Attributes
+    ----------
+    position
+        Output tokens so far.
+
+    """
+
+    def __init__(self, automaton: CueAutomaton, prompt_ids: Sequence[int]) -> None:
+        self._automaton = automaton
+        self._state = automaton.prompt_state(prompt_ids)
+        self.position = 0
+
+    @property
+    def inside(self) -> bool:
+        """Whether the next token belongs to the thinking."""
+        return self._automaton._inside_list[self._state]
+
+    def push(self, token: int) -> str | None:
+        """Take the next output token and name the event at it; None where there is none."""
+        self._state, label = self._automaton.step(self._state, token)
+        self.position += 1
+        if label:
+            return self._automaton.labels[label - 1]
+        if interval_fires(self._automaton.interval, self.position, self.inside):
+            return self._automaton.labels[-1]
+        return None
 
 
 def interval_fires(interval: int, count: Any, inside: Any) -> Any:

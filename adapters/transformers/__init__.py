@@ -1,4 +1,4 @@
-"""Masked diffusion language models in plain transformers: load, decode, halt, record, compare.
+"""Plain transformers: reasoners stopped in ``generate``; diffusion LMs loaded, decoded and halted.
 
 The names below are loaded when they are first used: the command line must start without torch.
 """
@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from adapters.transformers.checkpoints import export_dream, export_llada, load
     from adapters.transformers.comparison import Figures, compare
     from adapters.transformers.generation import Pass, decode
-    from adapters.transformers.identity import load_tokenizer
+    from adapters.transformers.identity import load_tokenizer, model_fingerprint
     from adapters.transformers.judges import Judge, TextJudge, TokenJudge
     from adapters.transformers.model import DiffusionLM
     from adapters.transformers.recording import record
     from adapters.transformers.requests import Decoded, Request, answer
     from adapters.transformers.sampler import ORDERS, Sampler, Stability, Threshold
+    from adapters.transformers.thinking import ThinkingOutcome, ThinkingStopper
 
 __all__ = [
     "FULL",
@@ -32,6 +33,8 @@ __all__ = [
     "Sampler",
     "Stability",
     "TextJudge",
+    "ThinkingOutcome",
+    "ThinkingStopper",
     "Threshold",
     "TokenJudge",
     "answer",
@@ -41,6 +44,7 @@ __all__ = [
     "export_llada",
     "load",
     "load_tokenizer",
+    "model_fingerprint",
     "named",
     "record",
 ]
@@ -59,6 +63,8 @@ _HOMES = {
     "Sampler": "sampler",
     "Stability": "sampler",
     "TextJudge": "judges",
+    "ThinkingOutcome": "thinking",
+    "ThinkingStopper": "thinking",
     "Threshold": "sampler",
     "TokenJudge": "judges",
     "answer": "requests",
@@ -68,6 +74,7 @@ _HOMES = {
     "export_llada": "checkpoints",
     "load": "checkpoints",
     "load_tokenizer": "identity",
+    "model_fingerprint": "identity",
     "named": "baselines",
     "record": "recording",
 }

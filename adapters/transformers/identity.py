@@ -111,6 +111,57 @@ def fingerprint(
     )
 
 
+def model_fingerprint(model: Any) -> ModelFingerprint:
+    """Return the identity of a loaded causal language model, as the vLLM plugin tells it.
+
+    Parameters
+    ----------
+    model
+        What ``AutoModelForCausalLM.from_pretrained`` gave.
+
+    Raises
+    ------
+    UnsupportedError
+        If its tokenizer has no ``tokenizer.json``, so that cues could not be matched by id.
+
+    """
+    config, source = model.config, str(model.name_or_path)
+    commit = getattr(config, "_commit_hash", None)
+    name, revision = hub_identity(source, commit)
+    files = fingerprint_files(_tokenizer_folder(source, commit))
+    text, quantized = config.get_text_config(), getattr(config, "quantization_config", None)
+    method = quantized.get("quant_method") if isinstance(quantized, dict) else None
+    if quantized is not None and method is None:
+        method = getattr(quantized, "quant_method", None)
+    return ModelFingerprint(
+        model=name,
+        architecture=str((config.architectures or [type(model).__name__])[0]),
+        hidden_size=int(text.hidden_size),
+        num_layers=int(text.num_hidden_layers),
+        vocab_size=int(text.vocab_size),
+        dtype=str(model.dtype).removeprefix("torch."),
+        quantization=None if method is None else str(getattr(method, "value", method)),
+        tokenizer_sha256=str(files["tokenizer_sha256"]),
+        chat_template_sha256=files["chat_template_sha256"],
+        revision=revision,
+    )
+
+
+def _tokenizer_folder(source: str, revision: str | None) -> Path:
+    if (Path(source) / "tokenizer.json").is_file():
+        return Path(source)
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(source, "tokenizer.json", revision=revision)
+    except OSError as problem:
+        raise UnsupportedError(
+            f"{source}: no tokenizer.json ({problem}); stopper matches cues by token id and needs "
+            "a fast tokenizer"
+        ) from None
+    return Path(found).parent
+
+
 def read_object(path: Path) -> Json:
     """Read a JSON object.
 
