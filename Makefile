@@ -6,7 +6,7 @@ BIN := .venv/bin
 CODE := probes calibration stopper adapters deploy docs/conf.py docs/generators tests examples benchmarks
 ARGS ?=
 
-.PHONY: help venv demo artifact diffusion-artifact diffusion-table test tools lint unit docs references bench clean distclean
+.PHONY: help venv demo artifact diffusion-artifact diffusion-table test tools lint unit docs references bench dist sbom licences clean distclean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -69,7 +69,7 @@ lint: venv ## Style, types, layers
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
-	$(BIN)/mypy deploy/venv.py deploy/tools.py
+	$(BIN)/mypy deploy/venv.py deploy/tools.py deploy/licences.py
 	$(BIN)/lint-imports
 
 docs: venv ## The documentation's site in build/site, warnings as errors
@@ -82,6 +82,30 @@ references: venv ## Make the reference pages of the documentation again, from th
 
 bench: venv ## Every benchmark, one after the other
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done
+
+# The tools of a release have an environment of their own: they would move versions of .venv.
+RELEASE := build/release
+SIDECAR := build/sidecar
+
+$(RELEASE)/done:
+	$(PYTHON) -m venv --clear $(RELEASE)
+	$(RELEASE)/bin/python -m pip install -q --no-compile "build>=1.2" "cyclonedx-bom>=7" "twine>=6"
+	touch $@
+
+dist: $(RELEASE)/done ## Source distribution and wheel in dist/, checked
+	rm -rf dist
+	$(RELEASE)/bin/python -m build --outdir dist
+	$(RELEASE)/bin/twine check --strict dist/*
+
+sbom: dist ## What is in the sidecar's environment, as CycloneDX in build/sbom.cdx.json
+	$(PYTHON) -m venv --clear --without-pip $(SIDECAR)
+	$(RELEASE)/bin/python -m pip --python $(SIDECAR)/bin/python install -q --no-compile \
+		"$$(echo dist/*.whl)[serve,otel]"
+	$(RELEASE)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-file build/sbom.cdx.json $(SIDECAR)/bin/python
+
+licences: venv ## Every dependency's licence, against deploy/licences.toml
+	$(BIN)/python deploy/licences.py
 
 clean: ## Remove caches and build output
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
