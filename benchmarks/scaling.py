@@ -37,10 +37,10 @@ from tqdm import tqdm
 
 COSTS = {"linear": (149.4, 10.0), "mlp": (260.4, 71.9)}
 """Microseconds of the sidecar's CPU for a body and for an event in it: docs/sidecar.md, "Speed"."""
-REDIS = (150.0, 30.0, 40.0)
+REDIS = (154.0, 42.0, 28.0)
 """More of them with Redis, and microseconds of Redis's own for an event: benchmarks/store.py."""
 REDIS_WAY_S = 0.5e-3
-ENGINES = (8, 32, 64, 128, 192, 256)
+ENGINES = (16, 64, 128, 192, 256)
 REPLICAS = (1, 2, 4)
 WAYS_MS = (1.0, 10.0, 50.0)
 DEADLINES_MS = (20.0, 50.0, 100.0)
@@ -153,10 +153,14 @@ def plot(rows: list[Row], file: Path) -> None:
             name = f"{replicas} replica{'s' * (replicas > 1)}, {values[:3]}"
             axes.plot(rates, drawn, style, color=f"C{colour}", marker="o", ms=3, label=name)
     axes.axhline(top, color="grey", lw=0.8)
-    axes.annotate("deadline", (rows[0].cues_per_s, top), va="bottom", color="grey")
-    axes.set(xlabel="cues a second, all engines", ylabel="cue to answer, ms", yscale="log")
-    axes.set_xscale("log")
-    axes.legend(fontsize=8, ncols=2)
+    axes.annotate("deadline", (rows[0].cues_per_s, 1.05 * top), color="grey")
+    axes.set(xscale="log", yscale="log", ylim=(None, 2 * top))
+    axes.set(xlabel="cues a second, all engines", ylabel="cue to answer, ms")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,g}")
+    axes.set_xticks(rates, [f"{rate:,.0f}" for rate in rates])
+    axes.minorticks_off()
+    axes.legend(fontsize=8, ncols=2, loc="upper left", bbox_to_anchor=(0, 0.85))
     figure.savefig(file, dpi=110)
 
 
@@ -173,7 +177,7 @@ def main() -> None:
     parser.add_argument("--costs", type=Path, help="figures of benchmarks/scaling_check.py --json")
     parser.add_argument("--placement", choices=("even", "chance"), default="even")
     parser.add_argument("--tail", type=float, nargs=2, default=(0.01, 10.0), help=TAIL)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of simulated time, each")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of simulated time, each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)

@@ -1,6 +1,6 @@
 """What traces cost in Redis: memory, operations, and time, through the sidecar's real store.
 
-Run: ``python benchmarks/store.py [--traces 2000] [--json FILE]``
+Run: ``python benchmarks/store.py [--traces 500] [--json FILE]``
 
 A redis-server of its own takes traces through `RedisStore.advance`, as the sidecar does. Printed
 is, for traces of so many cues each, what Redis holds for one: `used_memory` by its own account,
@@ -139,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--traces", type=int, default=2000, help="fewer where they are long")
+    parser.add_argument("--traces", type=int, default=500, help="fewer where they are long")
     parser.add_argument("--rounds", type=int, default=640, help="cues of a timing")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
