@@ -114,20 +114,43 @@ COMPARERS: Mapping[str, Comparer] = MappingProxyType(
 )
 
 
+_REGISTERED: dict[str, Comparer] = {}
+
+
 def choices() -> list[str]:
-    """Name all comparers: the built-in ones, then those of other distributions; loads none."""
-    custom = {entry.name for entry in entry_points(group=GROUP)} - set(COMPARERS)
+    """Name all comparers: the built-in ones, then the others; loads none."""
+    custom = {*(entry.name for entry in entry_points(group=GROUP)), *_REGISTERED} - set(COMPARERS)
     return [*COMPARERS, *sorted(custom)]
+
+
+def register(name: str, comparer: Comparer | Callable[[str, str], bool]) -> Comparer:
+    """Make a comparer known by its name in this process: for scripts and notebooks.
+
+    Every process that reads a trace store or an artifact with this name has to register it; an
+    entry point does so for all of them. The contract is that of :func:`get_comparer`. Registering
+    a name again replaces it.
+
+    Raises
+    ------
+    InputError
+        If the name is built in or an entry point's, or the comparer breaks the contract.
+
+    """
+    if name in COMPARERS or list(entry_points(group=GROUP, name=name)):
+        raise InputError(f"comparer {name!r} exists already. Choose another name")
+    found = _checked(f"comparer {name!r} (registered)", name, comparer)
+    _REGISTERED[name] = found
+    return found
 
 
 def get_comparer(name: str) -> Comparer:
     """Look a comparer up by name.
 
     A custom one is a function ``(str | None, str | None) -> bool`` or a :class:`Comparer` under
-    the entry-point group ``stopper.comparers``. Its contract: *symmetric*, *deterministic* and
-    *total* (a bool for any two texts, no exception). It is tried on specimens first, and watched
-    at every call. It is never asked about an absent answer: that equals nothing. A bare function
-    reads outputs as the comparer ``text`` does.
+    the entry-point group ``stopper.comparers``, or given to :func:`register`. Its contract:
+    *symmetric*, *deterministic* and *total* (a bool for any two texts, no exception). It is tried
+    on specimens first, and watched at every call. It is never asked about an absent answer: that
+    equals nothing. A bare function reads outputs as the comparer ``text`` does.
 
     Raises
     ------
@@ -148,6 +171,8 @@ def get_comparer(name: str) -> Comparer:
                 "rename that, or uninstall it"
             )
         return COMPARERS[name]
+    if not found and name in _REGISTERED:
+        return _REGISTERED[name]
     if not found:
         raise InputError(
             f"comparer {name!r} is unknown; choose one of {', '.join(choices())}. Others come with "
@@ -169,6 +194,11 @@ def _load(entry: EntryPoint) -> Comparer:
     except Exception as problem:  # any import error of somebody else's code
         cause = f"{type(problem).__name__}: {problem}".splitlines()[0]
         raise InputError(f"{where} cannot be loaded: {cause}. Mend or uninstall it") from None
+    return _checked(where, entry.name, loaded)
+
+
+def _checked(where: str, name: str, loaded: Any) -> Comparer:
+    """Wrap a custom comparer so that it is watched, and try it on specimens."""
     if isinstance(loaded, Comparer):
         equal, extract, meaning = loaded.equal, loaded.extract, loaded.meaning
     elif callable(loaded):
@@ -176,9 +206,7 @@ def _load(entry: EntryPoint) -> Comparer:
         meaning = next(iter((loaded.__doc__ or "").strip().splitlines()), "a custom comparison")
     else:
         raise InputError(f"{where} is a {type(loaded).__name__}, no function. Mend or uninstall it")
-    watched = Comparer(
-        entry.name, meaning, _watched(where, equal), _watched_extraction(where, extract)
-    )
+    watched = Comparer(name, meaning, _watched(where, equal), _watched_extraction(where, extract))
     _try(where, watched)
     return watched
 

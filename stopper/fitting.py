@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import JsonValue
 
 from probes.errors import InputError
 from probes.first_exit import BAD_WEIGHT, fit_first_exit
-from probes.fit import FitResult, fit_probe
+from probes.fit import FitResult, check_rows, fit_probe, hold_out
+from probes.metrics import quality
+from probes.scorers import Scorer
 from probes.sequence_fit import fit_sequence
 from probes.spec import ProbeSpec
 from probes.validation import parse
 from stopper.gathering import Gathered
 
 Objective = Literal["cues", "first-exit"]
+
+Fitter = Callable[[npt.NDArray[np.float32], npt.NDArray[np.bool_], ProbeSpec], Scorer]
+"""Fits a probe of your own: hidden states float32 [n, d], whether stopping there is good, bool
+[n], and the shape that the probe must have."""
+
+HELD_OUT = 0.2
+"""Share of the prompts that a twin of the probe is measured on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +138,29 @@ def fit(data: Gathered, method: Method, seed: int) -> FitResult:
     hidden = traces.hidden if known.all() else traces.hidden[known]
     labels = traces.labels[known] > 0
     return fit_probe(hidden, labels, traces.cue_groups[known], method.spec, seed=seed)
+
+
+def fit_with(fitter: Fitter, data: Gathered, method: Method, seed: int) -> FitResult:
+    """Fit a probe of your own on gathered traces, and measure a twin of it on prompts held out.
+
+    Raises
+    ------
+    InputError
+        If the traces cannot teach it, or what was fitted is not of the method's shape.
+
+    """
+    traces, spec = data.training(method.spec.layers), method.spec
+    known = traces.labelled
+    hidden, truth = traces.hidden[known], traces.labels[known] > 0
+    _, group = np.unique(traces.cue_groups[known], return_inverse=True)
+    check_rows(hidden, truth, group, spec)
+    test = hold_out(truth, group, HELD_OUT, np.random.default_rng(seed))
+    twin, probe = fitter(hidden[~test], truth[~test], spec), fitter(hidden, truth, spec)
+    if probe.spec != spec:
+        raise InputError(f"your fit made a probe of the shape {probe.spec}, asked was {spec}")
+    counts: dict[str, float | int | bool | None] = {
+        "cues": int(truth.size),
+        "groups": int(group.max()) + 1,
+        "held_out_groups": int(np.unique(group[test]).size),
+    }
+    return FitResult(probe, quality(twin.score(hidden[test]), truth[test]), counts)

@@ -20,7 +20,7 @@ from probes.validation import parse
 from stopper import __version__, choosing, folders
 from stopper.artifact import MAX_TENSOR_BYTES, Artifact, Manifest
 from stopper.cues import CueAutomaton, CueSpec
-from stopper.fitting import Method, fit
+from stopper.fitting import Fitter, Method, fit, fit_with
 from stopper.gathering import Gathered, Label, gather
 from stopper.libraries import versions_used
 
@@ -106,9 +106,16 @@ def keep_apart(
 
 
 def train(
-    dataset: TraceDataset, method: Method, plan: TrainingPlan
+    dataset: TraceDataset, method: Method, plan: TrainingPlan, fitter: Fitter | None = None
 ) -> tuple[Artifact, FitResult, Gathered]:
     """Fit a probe and wrap it up with its cues, model, closing, sampling and splits.
+
+    Parameters
+    ----------
+    dataset, method, plan
+        The traces, what to fit, and on which of them.
+    fitter
+        Fits a probe of the method's shape in a way of your own; its name goes into the artifact.
 
     Raises
     ------
@@ -118,11 +125,16 @@ def train(
     """
     ground = _prepare(dataset, plan)
     data = _gather(dataset, ground, method.spec.layers, plan, "train")
+    further: dict[str, JsonValue] = {}
     try:
-        result = fit(data, method, plan.seed)
+        if fitter is None:
+            result = fit(data, method, plan.seed)
+        else:
+            result = fit_with(fitter, data, method, plan.seed)
+            further["fitter"] = getattr(fitter, "__qualname__", type(fitter).__qualname__)
     except InputError as problem:
         raise InputError(f"{dataset.folder}: {problem}") from None
-    return _wrap(dataset, plan, ground, data, method, result), result, data
+    return _wrap(dataset, plan, ground, data, method, result, further), result, data
 
 
 def train_best(
