@@ -56,11 +56,11 @@ async def fill(store: RedisStore, traces: int, cues: int) -> None:
             )
 
 
-async def memory(server: Running, traces: int) -> list[dict[str, Any]]:
+async def memory(server: Running, traces: int, lengths: list[int]) -> list[dict[str, Any]]:
     rows = []
     with redis.Redis.from_url(server.url) as client:
-        for cues in tqdm(CUES, desc="memory", leave=False):
-            count = max(100, min(traces, 50 * traces // cues))
+        for cues in tqdm(lengths, desc="memory", leave=False):
+            count = max(20, min(traces, 50 * traces // cues))
             client.flushall()
             before = client.info("memory")["used_memory"]
             store = RedisStore(server.url, timeout_s=30.0)
@@ -127,7 +127,7 @@ async def rest(server: Running) -> dict[str, int]:
 
 async def measure(asked: argparse.Namespace) -> dict[str, Any]:
     with redis_server() as server:
-        report: dict[str, Any] = {"traces": await memory(server, asked.traces)}
+        report: dict[str, Any] = {"traces": await memory(server, asked.traces, asked.cues)}
         report["speed"] = await speed(server, asked.rounds)
         report["fixed_bytes"] = await rest(server)
         with redis.Redis.from_url(server.url) as client:
@@ -140,6 +140,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--traces", type=int, default=500, help="fewer where they are long")
+    parser.add_argument("--cues", type=int, nargs="+", default=CUES, help="of a trace")
     parser.add_argument("--rounds", type=int, default=640, help="cues of a timing")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
