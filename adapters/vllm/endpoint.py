@@ -1,4 +1,4 @@
-"""`/stopper/...` on vLLM's own server: decisions, counters, and "stop thinking now".
+"""`/stopper/...` on vLLM's own server: decisions, counters, metrics, and "stop thinking now".
 
 vLLM serves routes of a plugin only if `VLLM_PLUGINS` names it: set `VLLM_PLUGINS=stopper` (and
 list your other plugins there too).
@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any, Literal, TypeAlias
 
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
 from adapters.vllm.stop_thinking import Outcome
+from stopper.exposition import CONTENT_TYPE, exposition
 
 Method: TypeAlias = Literal[
     "stopper_decisions", "stopper_decision", "stopper_stop_thinking", "stopper_counters"
@@ -88,12 +89,21 @@ def _router() -> APIRouter:
     @router.get("/counters")
     async def counters(request: Request) -> dict[str, dict[str, int]]:
         """Return the counters by name and label."""
-        for rank in await _ask(request, "stopper_counters"):
-            if rank:
-                return dict(rank)
-        return {}
+        return await _counters(request)
+
+    @router.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        """Return the counters for Prometheus."""
+        return Response(exposition(await _counters(request)), media_type=CONTENT_TYPE)
 
     return router
+
+
+async def _counters(request: Request) -> dict[str, dict[str, int]]:
+    for rank in await _ask(request, "stopper_counters"):
+        if rank:
+            return dict(rank)
+    return {}
 
 
 async def _ask(request: Request, method: Method, *arguments: Any) -> list[Any]:

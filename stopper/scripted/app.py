@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from stopper.errors import InputError
+from stopper.exposition import CONTENT_TYPE, exposition
 from stopper.scripted import faults, prompts
 from stopper.scripted.chat import ChatFormat
 from stopper.scripted.completions import CompletionFormat
@@ -261,6 +262,10 @@ def _add_stopper(app: FastAPI, engine: Engine) -> None:
     @app.get("/stopper/counters")
     async def counters() -> dict[str, dict[str, int]]:
         return engine.counters()
+
+    @app.get("/stopper/metrics")
+    async def counters_for_prometheus() -> Response:
+        return Response(exposition(engine.counters()), media_type=CONTENT_TYPE)
 
     @app.post("/stopper/requests/{request_id:path}/stop-thinking")
     async def stop_thinking(request_id: str) -> Response:

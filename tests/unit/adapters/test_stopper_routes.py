@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from prometheus_client.parser import text_string_to_metric_families
 from session_makers import SO, WAIT, admit, feed, request, session
 from starlette.testclient import TestClient
 
 from adapters.vllm.endpoint import DecisionsEndpoint
 from adapters.vllm.session import Session
+from stopper.exposition import FAMILIES
 
 NAME = "chatcmpl-7/b"  # a client may call its request anything
 ENGINE = f"{NAME}-0a1b2c3d"
@@ -80,6 +82,7 @@ def test_a_running_request_is_stopped_and_told_of(client: TestClient, engine: En
     status, said = stop(client, "off")
     assert (status, said["outcome"], said["reason"]) == (409, "not_watched", "asked_off")
     assert client.get("/stopper/counters").json()["fail_open"] == {}
+    assert client.get("/stopper/metrics").status_code == 200
     assert len(client.get("/stopper/decisions").json()["decisions"]) == 1
 
 
@@ -108,3 +111,25 @@ def test_without_stopper_everything_is_409(client: TestClient, app: FastAPI) -> 
         app.state.vllm_config.additional_config = off
         assert stop(client, NAME)[0] == 409
         assert client.get(f"/stopper/decisions/{NAME}").status_code == 409
+        assert client.get("/stopper/metrics").status_code == 409
+
+
+def test_prometheus_reads_what_the_counters_say(client: TestClient, engine: Engine) -> None:
+    admit(engine._session, request(ENGINE))
+    feed(engine._session, ENGINE, WAIT, WAIT)
+    engine._session.close()
+    counters = client.get("/stopper/counters").json()
+    assert counters["decisions"]
+    samples = [
+        sample
+        for family in text_string_to_metric_families(client.get("/stopper/metrics").text)
+        for sample in family.samples
+    ]
+    told = {
+        (sample.name, label): sample.value for sample in samples for label in sample.labels.values()
+    }
+    assert told == {
+        (FAMILIES[group][0], label): number
+        for group, found in counters.items()
+        for label, number in found.items()
+    }
