@@ -47,7 +47,7 @@ def script(seed: int = 1, delay_ms: float = 0.0) -> Script:
     def thinking(answer: int) -> Iterator[Piece]:
         for place in range(draw.choice((2, 2, 2, 3, 3))):
             words = " so".join(str(draw.randrange(10)) for _ in range(draw.randrange(45, 75)))
-            score = draw.gauss(3.0 + place, 1.8)
+            score = draw.gauss(1.2 + 1.5 * place, 1.8)
             said = answer if draw.random() < 0.97 or place else answer + 1
             yield Piece(
                 text=f"{words} wait", cue="wait", score=score, forced_answer=f"\\boxed{{{said}}}"
@@ -77,15 +77,21 @@ class Stage:
     prometheus: str
     sidecars: list[str]
     engines: list[str]
+    client: httpx.Client
     asked: int = 0
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count())
 
-    def query(self, expression: str, **more: Any) -> list[dict[str, Any]]:
-        """Evaluate an expression now; fail with Prometheus' own words."""
-        asked = {"query": expression, **more}
-        answer = httpx.get(f"{self.prometheus}/api/v1/query", params=asked, timeout=30)
-        assert answer.status_code == 200, f"{expression}: {answer.text}"
-        found: list[dict[str, Any]] = answer.json()["data"]["result"]
+    def api(self, path: str, **asked: Any) -> Any:
+        """Return what Prometheus' HTTP API has; fail with its own words, also of warnings."""
+        answer = self.client.get(f"{self.prometheus}/api/v1/{path}", params=asked)
+        assert answer.status_code == 200, f"{asked}: {answer.text}"
+        found = answer.json()
+        assert "warnings" not in found, f"{asked}: {found['warnings']}"
+        return found["data"]
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """Evaluate an expression now."""
+        found: list[dict[str, Any]] = self.api("query", query=expression)["result"]
         return found
 
     def ask(self, client: httpx.Client, seed: int) -> None:
@@ -95,6 +101,7 @@ class Stage:
         if seed % 9 == 0:
             body["stopper"] = {"enabled": False}
         elif seed % 5 == 0:
+            body["messages"][0]["content"] = "What is the capital of Australia?"
             body["stopper"] = {"documents": [DOCUMENT]}
         client.post(f"{url}/v1/chat/completions", json=body | {"stream": seed % 3 == 0})
         draw, trace = random.Random(seed), next(self._ids)
@@ -181,8 +188,10 @@ def stage(folder: Path, replicas: int = 1, delay_ms: float = 0.0) -> Iterator[St
             "stopper": [url.partition("//")[2] for url in sidecars],
             "vllm": [url.partition("//")[2] for url in urls],
         }
+        targets["stopper-engine"] = targets["vllm"]
         prometheus = stack.enter_context(watched(folder, targets, "1s"))
-        yield Stage(prometheus, sidecars, urls)
+        client = stack.enter_context(httpx.Client(timeout=30))
+        yield Stage(prometheus, sidecars, urls, client)
 
 
 def main() -> None:

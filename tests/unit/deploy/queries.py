@@ -11,6 +11,7 @@ from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from stopper.exposition import FAMILIES
 from stopper.service.audits import desk, watching
 from stopper.service.decisions.tally import _DECISION
 from stopper.service.metrics import Metrics
@@ -21,7 +22,7 @@ TARGET = frozenset({"namespace", "job", "instance"})
 
 WORDS = frozenset({"and", "or", "unless", "on", "by", "offset", "ignoring", "group_left"})
 VALUES = {
-    "decision": {*get_args(Outcome), *_DECISION.values(), "continue"},
+    "decision": {*get_args(Outcome), *_DECISION.values(), "continue", "marked"},
     # Besides what the desk gives: docs/sidecar.md has the whole table.
     "outcome": {"good", "bad", "queue_full", *get_args(watching.Fate), *get_args(desk.Fate)},
 }
@@ -36,6 +37,14 @@ class Selected:
 
 
 def exported() -> dict[str, frozenset[str]]:
+    """Return each sample that sidecar and plugin export, with its labels."""
+    found = of_sidecar()
+    for name, label, _ in FAMILIES.values():
+        found[name] = frozenset({label})
+    return found
+
+
+def of_sidecar() -> dict[str, frozenset[str]]:
     """Return each sample that the sidecar exports, with its labels."""
     metrics = Metrics()
     for metric in vars(metrics).values():
