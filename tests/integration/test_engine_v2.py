@@ -27,7 +27,7 @@ CASES = {
         "engine": {"num_gpu_blocks_override": 10},
     },
     "ngram": {"sampling": {**GREEDY, **SHORT}, "engine": NGRAM},
-    "two_ranks": {"tensor_parallel_size": 2},
+    "two_ranks": {"tensor_parallel_size": 2, "sampling": {**SAMPLED, **SHORT, "max_tokens": 88}},
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from runs import MODEL, TEST_PROMPTS, environment
+from runs import MODEL, TEST_PROMPTS, environment, run_stopper, said
 
 from calibration.traces import TraceDataset
 
@@ -25,12 +25,12 @@ COLLECT = [
 TWO = ("--data-parallel-size", 2)
 
 
-def start(out: Path, *more: object, two: bool) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "stopper", *COLLECT, "--out", out, *more]
-    surroundings = environment()
-    if two:  # two engines, a core each where there are two
-        cores = sorted(os.sched_getaffinity(0))
-        surroundings["VLLM_CPU_OMP_THREADS_BIND"] = f"{cores[0]}|{cores[-1]}"
+def start(out: Path, **changes: str) -> subprocess.Popen[str]:
+    """Start two workers, an engine each, with a core each where there are two."""
+    command = [sys.executable, "-m", "stopper", *COLLECT, "--out", out, *TWO]
+    cores = sorted(os.sched_getaffinity(0))
+    surroundings = {**environment(), **changes}
+    surroundings["VLLM_CPU_OMP_THREADS_BIND"] = f"{cores[0]}|{cores[-1]}"
     return subprocess.Popen(
         list(map(str, command)),
         env=surroundings,
@@ -47,17 +47,16 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    out = tmp_path_factory.mktemp("alone") / "traces"
-    code, errors = finish(start(out, two=False))
-    assert code == 0, errors[-3000:]
-    return TraceDataset(out)
+    folder = tmp_path_factory.mktemp("alone")
+    assert run_stopper(*COLLECT, "--out", folder / "traces", folder=folder) == 0, said(folder)
+    return TraceDataset(folder / "traces")
 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
     """One of two workers is killed after its first part; its code, words and what is there."""
     out = tmp_path_factory.mktemp("two") / "traces"
-    process = start(out, *TWO, two=True)
+    process = start(out)
     victim, deadline = out / "shard-0-of-2", time.monotonic() + 300
     while not (victim / "part-00000.parquet").exists():
         assert process.poll() is None, process.stderr.read()[-3000:]
@@ -94,7 +93,8 @@ def test_the_engine_of_a_killed_worker_is_ended_too(killed):
 def test_the_same_command_does_what_is_missing_and_all_is_as_one_worker_makes_it(killed, alone):
     out, *_ = killed
     before = {path: path.read_bytes() for path in out.glob("*/part-*")}
-    code, errors = finish(start(out, *TWO, two=True))
+    # Engines within the workers: each process of their own would import vLLM once more.
+    code, errors = finish(start(out, VLLM_ENABLE_V1_MULTIPROCESSING="0"))
     assert code == 0, errors[-3000:]
     assert all(path.read_bytes() == content for path, content in before.items())
     together = TraceDataset(out)
