@@ -192,6 +192,14 @@ def test_alerts_and_dashboard_are_the_ones_of_this_repository(made: dict[str, An
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
+def test_a_packaged_chart_needs_nothing_beside_it(tmp_path: Path) -> None:
+    file = helm_python.package(CHART, destination=tmp_path)
+    with helm_python.Chart.load(file) as packaged:
+        packed = packaged.render(SEPARATE, name="mine", namespace="models")
+    assert packed == chart().render(SEPARATE, name="mine", namespace="models")
+    assert "runbook_url" in packed["stopper/templates/prometheusrule.yaml"]
+
+
 @every_set
 def test_a_pod_may_take_longer_to_end_than_the_sidecar_does(
     made: dict[str, Any], name: str
