@@ -25,7 +25,7 @@ from urllib.parse import quote
 import uvicorn
 
 HOST = "127.0.0.1"
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def free_port(highest: int = 55535) -> int:
