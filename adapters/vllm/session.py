@@ -207,7 +207,12 @@ class Session:
             for outcome in self._watch.running()
             if outcome.request_id in self._admitted
         ]
-        return self._journal.recent(limit) + running
+        unwatched = [
+            self._record(nothing_seen(request_id), admitted, running=True)
+            for request_id, admitted in self._admitted.items()
+            if admitted.reason is not None
+        ]
+        return self._journal.recent(limit) + running + unwatched
 
     def decision(self, request_id: str) -> dict[str, Any] | None:
         """Return one request's record, running or finished, by the engine's id or the response's.

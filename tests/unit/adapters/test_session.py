@@ -70,9 +70,11 @@ def test_what_a_request_may_ask(
     assert one.watching == watched
     forced = feed(one, "a", *tokens)
     assert bool(forced) == (decision == "stopped")
+    (running,) = one.decisions(10)  # an idle engine does not tell that it is finished
     admit(one, finished=("a",))
     (record,) = one.decisions(10)
     assert (record["decision"], record["reason"]) == (decision, reason)
+    assert (running["decision"], running["running"]) == (decision, True)
     assert record["prompt_tokens"] == len(PROMPT)
     assert one.counters()["decisions"] == {decision: 1}
     applied = {reason: 1} if decision == "not_applied" else {}
@@ -170,7 +172,7 @@ def test_a_preempted_request_keeps_its_trace(kind: str) -> None:
     feed(one, "a", WAIT)
     admit(one, request("a"), request("off", {"stopper": 0}))  # as V2 announces a resumed request
     feed(one, "a", WAIT, END, start=1)
-    (record,) = one.decisions(10)
+    record, _ = one.decisions(10)
     assert (record["position"], record["cues"]) == (1, 1)
     admit(one, finished=("a", "off"))
     assert one.counters()["decisions"] == {"stopped": 1, "off": 1}
