@@ -12,6 +12,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "deploy" / "helm" / "stopper"
+OLDEST = "1.29"
+"""The oldest Kubernetes of Chart.yaml."""
 
 SMALL: dict[str, Any] = {
     "artifacts": [{"folder": "tiny"}],
@@ -133,7 +135,7 @@ def texts(values: dict[str, Any], release: str = "mine") -> dict[str, str]:
     return {name.removeprefix(prefix): text for name, text in made.items() if text.strip()}
 
 
-class OnceLoader(yaml.SafeLoader):
+class OnceLoader(yaml.CSafeLoader):
     """Refuses a key that comes twice, as Kubernetes does."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
