@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -21,47 +21,33 @@ from adapters.vllm.settings import PluginSettings
 from calibration.risk import allowed_above, minimum_units, promise
 from probes.spec import default_layers
 from stopper.cli import build_app
+from tests.documents import PAGES, ROOT, blocks, commands_in, name_of, one_line, prose, words_of
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
-]
 ROOMS = ("adapters", "benchmarks", "calibration", "deploy", "docs", "examples", "probes", "stopper",
          "tests")  # fmt: skip
 PATH = re.compile(
     rf"(?:{'|'.join(ROOMS)})(?:/[\w.*-]+)*/?|[\w-]+\.(?:md|toml|cff)|Makefile|LICENSE"
 )
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-
-
-def fences(page: Path, *languages: str) -> Iterator[str]:
-    """Yield the fenced blocks of a page, with continued lines joined."""
-    for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
-        if language in languages:
-            yield block.replace("\\\n", " ")
+every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
-def prose(page: Path) -> str:
-    return FENCE.sub("", page.read_text(encoding="utf-8"))
+@functools.cache
+def program() -> Any:
+    """Return the command line as typer builds it."""
+    return typer.main.get_command(build_app())
 
 
 def lines_of(page: Path, program: str) -> Iterator[list[str]]:
-    """Yield the arguments of each call of a program in the page's shell blocks."""
-    for block in fences(page, "", "sh", "bash", "console"):
-        for line in block.splitlines():
-            words = shlex.split(line, comments=True) if program in line else []
-            while words and (words[0] == "$" or re.fullmatch(r"\w+=\S*", words[0])):
-                words.pop(0)
-            if words and Path(words[0]).name == program:
-                yield words[1:]
+    """Yield the arguments of each call of a program in the page's commands."""
+    for block in blocks(page):
+        for command in commands_in(block):
+            yield from words_of(command, program)
 
 
 def every_line(program: str) -> list[Any]:
     return [
-        pytest.param(words, id=f"{page.name}:{' '.join(words)[:60]}")
+        pytest.param(words, id=f"{name_of(page)}:{one_line(' '.join(words))[:60]}")
         for page in PAGES
         for words in lines_of(page, program)
     ]
@@ -102,7 +88,7 @@ def test_there_is_something_to_check() -> None:
 
 @pytest.mark.parametrize("words", every_line("stopper"))
 def test_every_stopper_command_parses(words: list[str]) -> None:
-    group: Any = typer.main.get_command(build_app())
+    group = program()
     command = group.commands[words[0]]
     while hasattr(command, "commands"):  # a group of commands, such as `stopper keys`
         words = words[1:]
@@ -113,7 +99,7 @@ def test_every_stopper_command_parses(words: list[str]) -> None:
 
 @every_page
 def test_every_option_named_in_the_text_exists(page: Path) -> None:
-    group: Any = typer.main.get_command(build_app())
+    group = program()
     unknown = []
     for text in re.findall(r"`stopper ([^`\n]+)`", prose(page)):
         name, *rest = text.split()
@@ -134,6 +120,20 @@ def test_every_plugin_setting_in_a_command_is_accepted(words: list[str]) -> None
     assert words[0] == "serve"
     given = json.loads(words[words.index("--additional-config") + 1])
     assert PluginSettings.from_additional_config(given) is not None
+
+
+@pytest.fixture(scope="module")
+def vllm_parser() -> Any:
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    return make_arg_parser(FlexibleArgumentParser())
+
+
+@pytest.mark.parametrize("words", every_line("vllm"))
+def test_every_vllm_command_is_read_by_its_own_parser(words: list[str], vllm_parser: Any) -> None:
+    found = vllm_parser.parse_args(words[1:])
+    assert found.model_tag == words[1]
 
 
 @every_page
@@ -200,7 +200,7 @@ def test_the_table_of_recipes_has_the_default_layers_and_their_room() -> None:
     rows = re.findall(r"\| (\d+): ([\d, ]+) \| (\d+) \|$", text, re.MULTILINE)
     sizes = re.findall(r"\((\d+), (\d+)\)", text)  # blocks and width, in the command below it
     assert len(rows) == len(sizes) >= 6
-    for (blocks, layers, room), (depth, width) in zip(rows, sizes, strict=True):
-        assert blocks == depth
-        assert layers == ", ".join(map(str, default_layers(int(blocks))))
-        assert int(room) == len(default_layers(int(blocks))) * int(width) * 4 // 1024
+    for (count, layers, room), (depth, width) in zip(rows, sizes, strict=True):
+        assert count == depth
+        assert layers == ", ".join(map(str, default_layers(int(count))))
+        assert int(room) == len(default_layers(int(count))) * int(width) * 4 // 1024
