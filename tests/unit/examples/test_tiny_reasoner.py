@@ -149,13 +149,16 @@ def test_a_slip_is_repaired_by_later_passes() -> None:
 
 def test_fifty_steps_of_training_lower_the_loss() -> None:
     torch.set_num_threads(1)
-    trainer = Trainer(replace(Recipe(), steps=50, batch_tokens=768), build_tokenizer())
+    small = replace(Recipe(), steps=50, batch_tokens=512, hidden=64, layers=2, mlp=128)
+    trainer = Trainer(small, build_tokenizer())
     history = trainer.run(None, math.inf)
     assert sum(history[-5:]) < 0.6 * sum(history[:5])
 
 
 def test_a_checkpoint_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    recipe = replace(Recipe(), steps=4, batch_tokens=512, batches_per_pool=1)
+    recipe = replace(
+        Recipe(), steps=4, batch_tokens=512, batches_per_pool=1, hidden=64, layers=2, mlp=128
+    )
     trainer = Trainer(recipe, TOKENIZER)
     trainer.run(tmp_path, math.inf)
     again = Trainer(recipe, TOKENIZER)
