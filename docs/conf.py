@@ -25,7 +25,7 @@ include_patterns = [
     "CHANGELOG.md",
     "SECURITY.md",
     "docs/**.md",
-    "examples/**/README.md",
+    "examples/**README.md",
 ]
 # Folders that are not even looked into.
 exclude_patterns = [".*", "build", "dist", "tests", "**/__pycache__", "**/model", "**/artifact"]

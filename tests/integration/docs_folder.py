@@ -26,6 +26,8 @@ STORES = {
     "build/rehearsal/traces": 300,
 }
 DECODES = {"decodes": 700, "decodes/select": 80, "decodes/calibrate": 300, "decodes/test": 100}
+DTYPE = "bfloat16"
+"""In which vLLM serves a model by itself; only the tiny reasoner's own artifact is for float32."""
 LAYERS = (1, 2, 3, 4)
 
 
@@ -47,20 +49,28 @@ def prepare(folder: Path) -> None:
 
 
 def _artifacts(folder: Path) -> None:
-    made = REASONER / "artifact"
-    for name in ("artifact", "artifacts/2026-11"):
-        shutil.copytree(made, folder / name)
-    loaded = Artifact.load(made)
+    loaded = Artifact.load(REASONER / "artifact")
     expires = datetime.now(UTC) + timedelta(days=90)
-    later = replace(loaded, manifest=loaded.manifest.model_copy(update={"expires": expires}))
-    for name in ("artifacts/2026-12", "examples/tiny_reasoner/tiny-2026-12"):
-        later.save(folder / name)
+    served = loaded.manifest.model_copy(
+        update={"model": loaded.manifest.model.model_copy(update={"dtype": DTYPE})}
+    )
+    later = served.model_copy(update={"expires": expires})
+    for name, manifest in (
+        ("artifact", served),
+        ("artifacts/2026-11", served),
+        ("artifacts/2026-12", later),
+        ("examples/tiny_reasoner/tiny-2026-12", later),
+    ):
+        replace(loaded, manifest=manifest).save(folder / name)
 
 
 def _store(folder: Path, recorded: list[TraceRecord], count: int, seed: int) -> None:
     """Write more traces, and more layers, than were recorded: each again, blurred, as another."""
     source = TraceDataset(ROOT / "examples" / "traces")
-    meta = source.meta.model_copy(update={"layers": LAYERS})
+    model = source.meta.model
+    if "tiny_reasoner" not in folder.parts:
+        model = model.model_copy(update={"dtype": DTYPE})
+    meta = source.meta.model_copy(update={"layers": LAYERS, "model": model})
     rng = np.random.default_rng(seed)
     with TraceWriter(folder, meta) as writer:
         for index in range(count):
@@ -97,12 +107,12 @@ def _decodes(folder: Path) -> None:
 
 
 def _texts(folder: Path) -> None:
-    problems = (REASONER / "problems" / "test.jsonl").read_text().splitlines()[:20]
-    for name in ("prompts", "fresh-prompts", "test-prompts", "SELECT", "CALIBRATE"):
-        (folder / f"{name}.jsonl").write_text("\n".join(problems) + "\n")
+    problems = ROOT / "examples" / "tiny_diffusion" / "problems" / "test.jsonl"
+    few = "".join(problems.read_text().splitlines(keepends=True)[:6])
+    for name in ("prompts", "SELECT", "CALIBRATE", "TEST"):
+        (folder / f"{name}.jsonl").write_text(few)
     documents = [
         {"title": "Canberra", "text": "It is a city. Canberra is the capital of Australia."},
         {"title": "Sydney", "text": "Sydney has a harbour. It is large."},
     ]
     (folder / "documents.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
-    (folder / "TEST.jsonl").write_text("\n".join(problems) + "\n")
