@@ -209,12 +209,40 @@ def _save_cues(automaton: CueAutomaton, out: Path) -> None:
 
 def generation_defaults(model: str) -> dict[str, Any]:
     """Read the model's own sampling defaults (`generation_config.json`), as vLLM serves it."""
+    config = _generation_config(model)
+    return {name: config[name] for name in ("temperature", "top_p", "top_k") if name in config}
+
+
+def defaults_left_out(model: str) -> str | None:
+    """Name the sampling defaults that vLLM would serve this model with and we collect without.
+
+    Returns a sentence with the remedy; None where there are none. A value that changes nothing
+    counts as none.
+    """
+    config = _generation_config(model)
+    neutral = {"min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0,
+               "frequency_penalty": 0.0}  # fmt: skip
+    others = {
+        name: value
+        for name, value in neutral.items()
+        if config.get(name) is not None and float(config[name]) != value
+    }
+    if not others:
+        return None
+    named = ", ".join(f"{name} {config[name]}" for name in others)
+    return (
+        f"warning: the model's generation_config.json sets {named}, which `vllm serve` applies and "
+        "collection does not: the served traces would be others than the calibrated ones. Serve "
+        f"with --override-generation-config '{json.dumps(others)}'"
+    )
+
+
+def _generation_config(model: str) -> dict[str, Any]:
     from transformers import GenerationConfig
 
     try:
         config = GenerationConfig.from_pretrained(model).to_diff_dict()
     except OSError:
         return {}
-    known = ("temperature", "top_p", "top_k")
-    found: dict[str, Any] = json.loads(json.dumps({k: config[k] for k in known if k in config}))
-    return found
+    plain: dict[str, Any] = json.loads(json.dumps(config, default=str))
+    return plain

@@ -92,7 +92,7 @@ def collect(
     With several workers each takes the prompts whose ids hash to it and writes a store of its own
     in the folder --out, which is read as one. The same command again does what is missing.
     """
-    from adapters.vllm.collect import Job, Markers, generation_defaults
+    from adapters.vllm.collect import Job, Markers, defaults_left_out, generation_defaults
     from adapters.vllm.collect import collect as run
     from adapters.vllm.engine import EngineOptions
     from adapters.vllm.generation import Sampling
@@ -109,6 +109,9 @@ def collect(
     for remark in found.notes:
         typer.echo(remark, err=True)
     asked = found.prompts
+    left_out = defaults_left_out(model)
+    if left_out is not None and share is None:  # a worker's would be told by each
+        typer.echo(left_out, err=True)
     if shares:
         _collect_in_workers(context, shares, out, [prompt.id for prompt in asked])
         return

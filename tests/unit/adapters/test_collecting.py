@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,13 @@ import pytest
 from engine_simulator import END, THINK, ids, tokenizer
 from makers import HIDDEN, closing
 
-from adapters.vllm.collect import Markers, encode, parse_layers
+from adapters.vllm.collect import (
+    Markers,
+    defaults_left_out,
+    encode,
+    generation_defaults,
+    parse_layers,
+)
 from adapters.vllm.commands import _tell_of_answers
 from adapters.vllm.generation import Forced, Generated, SeenCue, outer_id, thinking_tokens
 from adapters.vllm.labelling import answer_of, record
@@ -155,3 +162,29 @@ def test_outputs_without_an_answer_are_told_of(
     told = capsys.readouterr().err
     assert told.startswith("1 of 2 outputs hold no answer that the comparer 'number' finds")
     assert "stopper relabel" in told
+
+
+@pytest.mark.parametrize(
+    ("config", "found", "named"),
+    [
+        ({"temperature": 0.6, "top_k": 20}, {"temperature": 0.6, "top_k": 20}, []),
+        ({"min_p": 0.0, "repetition_penalty": 1.0}, {}, []),
+        ({"top_p": 0.9, "min_p": 0.05}, {"top_p": 0.9}, ["min_p"]),
+        ({"repetition_penalty": 1.1, "min_p": 0.1}, {}, ["min_p", "repetition_penalty"]),
+        (None, {}, []),
+    ],
+)
+def test_sampling_defaults_are_taken_or_named(
+    tmp_path: Path, config: dict[str, Any] | None, found: dict[str, Any], named: list[str]
+) -> None:
+    if config is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps(config))
+    assert generation_defaults(str(tmp_path)) == found
+    told = defaults_left_out(str(tmp_path))
+    if not named:
+        assert told is None
+        return
+    assert told is not None
+    remedy = json.loads(told.partition("--override-generation-config '")[2].rstrip("'"))
+    assert sorted(remedy) == sorted(named)
+    assert all(f"{name} {config[name]}" in told for name in named if config)
