@@ -93,8 +93,10 @@ def _inside(owner: griffe.Class) -> Iterator[str]:
         if isinstance(one, griffe.Function) and one.is_public and not one.name.startswith("__")
     ]
     if methods:
-        rows = ((code(_line(one.name, one)), linked(plain(summary(_doc(one))))) for one in methods)
-        yield table(("method", ""), rows)
+        said = ((_line(one.name, one), linked(plain(summary(_doc(one))))) for one in methods)
+        yield "\n".join(
+            f"- {code(line)}: {text}" if text else f"- {code(line)}" for line, text in said
+        )
 
 
 def _signature(name: str, target: griffe.Object) -> str:

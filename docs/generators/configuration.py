@@ -21,7 +21,7 @@ RENAMED = {
     "context.enabled": "--context",
     "context.artifact": "--context-artifact",
 }
-HEAD = ("key", "", "default", "option", "variable", "meaning")
+HEAD = ("key", "", "default", "meaning", "option or variable")
 
 
 def blocks() -> Iterator[str]:
@@ -73,9 +73,8 @@ def _row(
         code(name),
         plain(kind(field)),
         default,
-        code(option if option in options() else ""),
-        code(variable),
         linked(plain(meaning(model, name))),
+        " ".join(filter(None, (code(option if option in options() else ""), code(variable)))),
     )
 
 
