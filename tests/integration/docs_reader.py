@@ -78,7 +78,7 @@ class Reader:
         log = self.folder / ".said"
         with log.open("wb") as said:
             process = subprocess.Popen(
-                ["bash", "-euo", "pipefail", "-c", script],
+                ["bash", "-eu", "-c", script],
                 cwd=self.folder, env=self._env, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
                 start_new_session=True,
             )  # fmt: skip
