@@ -99,7 +99,8 @@ def complete(text: str) -> bool:
 
 def words_of(command: str, program: str) -> Iterator[list[str]]:
     """Give the arguments of each call of a program in a command, also inside a loop or a chain."""
-    lexer = shlex.shlex(command.replace("\\\n", " "), posix=True, punctuation_chars=";&|<>()")
+    lexer = shlex.shlex(command.replace("\\\n", " "), posix=True, punctuation_chars=";&|<>()\n")
+    lexer.whitespace = " \t"
     lexer.whitespace_split = True
     call: list[str] = []
     for word in [*lexer, ";"]:

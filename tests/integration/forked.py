@@ -28,7 +28,8 @@ WARM = (
     "stopper.service.launch", "stopper.scripted", "sklearn.linear_model", "sklearn.metrics",
     "sklearn.neural_network", "mapie.classification", "matplotlib.pyplot", "pyarrow.parquet",
     "rich.progress", "rich.table", "spacy", "tokenizers", "torch", "uvicorn",
-    "transformers.models.auto.modeling_auto", "probes.sentence_encoder", "stopper.relevance.loading",
+    "transformers.models.auto.modeling_auto", "probes.sentence_encoder",
+    "stopper.relevance.loading",
     "adapters.transformers.comparison", "adapters.transformers.recording",
 )  # fmt: skip
 """Imported before the first fork."""
