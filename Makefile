@@ -55,11 +55,11 @@ diffusion-table: venv ## The table of docs/diffusion.md: held-out decodes, rules
 
 # Two processes, a file each: the engines of one fill the waiting of the other. Longest files first.
 # One thread each: threads of two processes that wait for one another spin on two cores.
-test: lint tools ## All checks and tests
+test: lint docs tools ## All checks and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration tests/statistics tests/unit \
 		-n 2 --dist loadfile --no-loadscope-reorder --durations=15 $(ARGS)
 
-tools: venv ## Find or install what the tests need beside Python: Chromium, Redis
+tools: venv ## Find or install what the tests need beside Python: Chromium, Redis, Prometheus, Compose
 	@$(BIN)/python deploy/tools.py
 
 unit: venv ## The fast tests only
@@ -73,7 +73,6 @@ lint: venv ## Style, types, layers
 	$(BIN)/lint-imports
 
 docs: venv ## The documentation's site in build/site, warnings as errors
-	@$(BIN)/python -c 'import furo, myst_parser' 2>/dev/null || $(BIN)/python -m pip install -q -e '.[docs]'
 	$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/site
 	@echo "open build/site/index.html"
 

