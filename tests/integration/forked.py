@@ -28,6 +28,7 @@ WARM = (
     "stopper.service.launch", "stopper.scripted", "sklearn.linear_model", "sklearn.metrics",
     "sklearn.neural_network", "mapie.classification", "matplotlib.pyplot", "pyarrow.parquet",
     "rich.progress", "rich.table", "spacy", "tokenizers", "torch", "uvicorn",
+    "vllm.engine.arg_utils",
     "transformers.models.auto.modeling_auto", "probes.sentence_encoder",
     "stopper.relevance.loading",
     "adapters.transformers.comparison", "adapters.transformers.recording",
