@@ -11,7 +11,7 @@ from runs import ARTIFACT, offline_stop, run_stopper, said
 
 from stopper.artifact import Artifact
 
-PROMPTS = 24
+PROMPTS = 18
 ALPHA = 0.05
 
 

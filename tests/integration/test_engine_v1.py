@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from runs import ALPHA, ARTIFACT, GREEDY, NGRAM, check_decisions, run_engine, true_hidden
+from runs import (
+    ALPHA,
+    ARTIFACT,
+    GREEDY,
+    NGRAM,
+    SAMPLED,
+    check_decisions,
+    run_engine,
+    true_hidden,
+)
 
 from stopper.artifact import Artifact
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    """240 prompts, audited and then stopped, with the same seeds, compiled."""
+    """200 prompts, audited and then stopped, with the same seeds, compiled."""
     folder = tmp_path_factory.mktemp("v1")
     return run_engine(
         folder,
-        limit=240,
+        limit=200,
         passes=["audit", 1, 0],
         keep_hidden=True,
         enforce_eager=False,
@@ -60,7 +69,7 @@ def test_prompts_in_the_prefix_cache_are_decided_alike(plain):
 
 def test_every_request_is_reported_once(plain):
     lines = (plain.folder / "decisions.jsonl").read_text().splitlines()
-    assert len(lines) == 3 * 240
+    assert len(lines) == 3 * 200
 
 
 def test_off_is_off(plain):
@@ -99,5 +108,6 @@ def test_ngram_speculative_decoding(tmp_path, tracker):
 
 
 def test_two_tensor_parallel_ranks(tmp_path):
-    run = run_engine(tmp_path, limit=24, tensor_parallel_size=2, tracker="device")
+    short = {**SAMPLED, "max_tokens": 160}
+    run = run_engine(tmp_path, limit=16, sampling=short, tensor_parallel_size=2, tracker="device")
     assert check_decisions(run, ALPHA)["stopped"] >= 5

@@ -144,13 +144,19 @@ def test_streams_are_the_engine_s_byte_for_byte_but_for_the_report(stack, stoppe
         raw = httpx.post(path, json={**body, **more}, headers=headers, timeout=60).content
         return re.sub(rb'"created":\d+', b'"created":0', raw)
 
-    there, here = bytes_of(stack.engine), bytes_of(stack.first)
-    assert without_report(here) == there
-    assert there.rstrip().endswith(b"data: [DONE]")
+    def alike(program, **more):
+        """Ask both until they cut alike: a busy vLLM puts several tokens into one event."""
+        for _ in range(30):
+            here, there = bytes_of(program), bytes_of(stack.engine, **more)
+            if without_report(here) == there:
+                break
+        assert without_report(here) == there
+        assert there.rstrip().endswith(b"data: [DONE]")
+        return here
+
+    assert b'"stopper":{"decision":"stopped"' in alike(stack.first)
     # An audited stream brings token ids from the engine, which its client has not asked for.
-    audited = bytes_of(stack.second)
-    assert b'"stopper":{"decision":"audited"' in audited
-    assert without_report(audited) == bytes_of(stack.engine, vllm_xargs={"stopper": 0})
+    assert b'"stopper":{"decision":"audited"' in alike(stack.second, vllm_xargs={"stopper": 0})
 
 
 def without_report(stream):
