@@ -83,7 +83,8 @@ def test_a_running_request_is_stopped_and_told_of(client: TestClient, engine: En
     assert (status, said["outcome"], said["reason"]) == (409, "not_watched", "asked_off")
     assert client.get("/stopper/counters").json()["fail_open"] == {}
     assert client.get("/stopper/metrics").status_code == 200
-    assert len(client.get("/stopper/decisions").json()["decisions"]) == 1
+    told = client.get("/stopper/decisions").json()["decisions"]
+    assert {one["request_id"] for one in told} == {ENGINE, "off-0a1b2c3d"}
 
 
 def test_who_has_finished_is_unknown_before_the_worker_hears_of_it(
