@@ -231,7 +231,10 @@ def demo(
         Path, typer.Option(help="Where to draw tokens against accuracy.", metavar="FILE")
     ] = Path("stopper-demo.png"),
     max_tokens: Annotated[int, typer.Option(help="Longest full output.", min=1)] = 400,
-    max_num_seqs: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 16,
+    max_num_seqs: Annotated[
+        int | None,
+        typer.Option(help="Requests at a time. Default: 64, with --diffusion 16.", min=1),
+    ] = None,
     dtype: Annotated[str, typer.Option(help=_DTYPE_HELP)] = "float32",
     seed: Annotated[int, typer.Option(help="Fixes every request's noise.")] = 1,
 ) -> None:
@@ -248,7 +251,7 @@ def demo(
         from adapters.transformers.demo import demo_diffusion
 
         demo_diffusion(
-            model, artifact, prompts, alpha, limit, traces, json_file, plot, max_num_seqs
+            model, artifact, prompts, alpha, limit, traces, json_file, plot, max_num_seqs or 16
         )
         return
     from transformers import AutoTokenizer
@@ -273,7 +276,7 @@ def demo(
     asked = read_prompts(prompts or home / "problems" / "test.jsonl", limit)
     own = generation_defaults(model)
     found = compare(
-        EngineOptions(model=model, dtype=dtype, max_num_seqs=max_num_seqs),
+        EngineOptions(model=model, dtype=dtype, max_num_seqs=max_num_seqs or 64),
         artifact or home / "artifact",
         alpha,
         asked,

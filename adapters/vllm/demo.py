@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from adapters.vllm.engine import EngineOptions, running_engine
 from adapters.vllm.generation import Generated, Sampling, force_answers, generate, outer_id
@@ -120,7 +121,8 @@ def compare(
 ) -> Comparison:  # fmt: skip
     """Serve the prompts unstopped and stopped with one engine.
 
-    All passes use the same seeds, and each prompt is in the prefix cache before either is timed.
+    All passes use the same seeds, and the untimed one, in which every cue is kept, goes first: each
+    prompt is in the prefix cache before either of the others is timed.
     """
     from transformers import AutoTokenizer
 
@@ -132,11 +134,11 @@ def compare(
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     with running_engine(options, settings) as llm:
         server = _Server(llm, artifact, tokenizer, sampling, prompts)
-        server.serve(0, max_tokens=1)
-        full = server.serve(0)
-        stopped = server.serve(1)
+        audited = server.serve("audit", "1/4 every cue read")
+        full = server.serve(0, "2/4 unstopped")
+        stopped = server.serve(1, "3/4 stopped")
         stops = server.stop_positions(stopped)
-        table, offline = server.replay(alpha, batch)
+        table, offline = server.replay(audited.traces, alpha, batch, "4/4 answer at every cue")
     rule = rule_of(artifact)
     evaluator = Evaluator(table, rule)
     curve = [evaluator.at(a) for a in sorted({alpha, *PLOT_ALPHAS}) if rule.carries(a)]
@@ -151,13 +153,13 @@ class _Server:
     sampling: Sampling
     prompts: list[Prompt]
 
-    def serve(self, mode: int | str, **changes: Any) -> Served:
+    def serve(self, mode: int | str, title: str) -> Served:
         closing = self.artifact.manifest.closing
         assert closing is not None
         ids = [prompt.token_ids(self.tokenizer) for prompt in self.prompts]
-        params = [self.sampling.params(prompt.id, mode, **changes) for prompt in self.prompts]
+        params = [self.sampling.params(prompt.id, mode) for prompt in self.prompts]
         start = time.perf_counter()
-        traces = generate(self.llm, ids, params, closing.end_ids)
+        traces = generate(self.llm, ids, params, closing.end_ids, title)
         wall = time.perf_counter() - start
         answers = [
             answer_of(trace, self.tokenizer, self.comparer, closing.end_ids) for trace in traces
@@ -178,17 +180,18 @@ class _Server:
                 found[outer_id(decision["request_id"])] = decision["position"] if stopped else None
         return [found[trace.request_id] for trace in served.traces]
 
-    def replay(self, alpha: float, batch: int) -> tuple[CueTable, list[int | None]]:
-        """Audit the full traces, force an answer at every cue, and decide outside the engine."""
+    def replay(
+        self, audited: Sequence[Generated], alpha: float, batch: int, title: str
+    ) -> tuple[CueTable, list[int | None]]:
+        """Force an answer at every cue of the full traces, and decide outside the engine."""
         artifact = self.artifact
         closing, probe, cues = artifact.manifest.closing, artifact.probe, artifact.cues
         assert closing is not None
         assert probe is not None
         assert cues is not None
-        audited = self.serve("audit").traces
         limit = np.float32(rule_of(artifact).threshold(alpha))
         rows, offline = [], []
-        for start in range(0, len(audited), batch):
+        for start in tqdm(range(0, len(audited), batch), title, leave=False, disable=None):
             part = audited[start : start + batch]
             forced = force_answers(self.llm, part, closing, self.sampling)
             for offset, (trace, answers) in enumerate(zip(part, forced, strict=True)):

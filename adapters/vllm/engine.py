@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from adapters.vllm.placement import CPU_BINDING
 from adapters.vllm.settings import PluginSettings
 
 if TYPE_CHECKING:
@@ -51,6 +52,14 @@ def running_engine(options: EngineOptions, settings: PluginSettings) -> Iterator
     from vllm import LLM
     from vllm.platforms import current_platform
 
+    if current_platform.is_cpu():
+        # Upstream (0.32 on CPU): what this stores is never loaded ("no attribute
+        # 'finalize_loading'") and compiled again at every start; Inductor's own cache works.
+        os.environ.setdefault("VLLM_USE_AOT_COMPILE", "0")
+    if current_platform.is_cpu() and options.tensor_parallel_size == 1 and _unbound(os.environ):
+        # Each of vLLM's two further processes takes as long to import as this one, and waits for
+        # the others in a busy loop: on few cores that is most of a small model's time.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     config = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     arguments: dict[str, Any] = {
         "model": options.model,
@@ -76,3 +85,8 @@ def running_engine(options: EngineOptions, settings: PluginSettings) -> Iterator
         yield llm
     finally:
         llm.llm_engine.engine_core.shutdown()
+
+
+def _unbound(environment: Mapping[str, str]) -> bool:
+    """Tell whether nobody bound the workers to cores: vLLM heeds that in their processes alone."""
+    return environment.get(CPU_BINDING, "auto") == "auto"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,12 +92,32 @@ def thinking_tokens(output_ids: Sequence[int], end_ids: Sequence[int]) -> int:
     return len(output_ids)
 
 
+def progress_bar(title: str) -> Callable[..., Any]:
+    """Make vLLM's bar of finished requests bear this title.
+
+    vLLM asks for a bar twice: while it reads the prompts, which is short, and while it generates.
+    """
+    from tqdm import tqdm
+
+    def bar(*args: Any, desc: str = "", **options: Any) -> Any:
+        reading = not desc.startswith("Processed")
+        return tqdm(*args, desc=title, leave=False, disable=reading, **options)
+
+    return bar
+
+
 def generate(
-    llm: LLM, prompts: Sequence[list[int]], params: Sequence[Any], end_ids: Sequence[int]
-) -> list[Generated]:
-    """Run requests and gather their outputs with the cues that the engine saw, in order."""
+    llm: LLM, prompts: Sequence[list[int]], params: Sequence[Any], end_ids: Sequence[int],
+    title: str | None = None,
+) -> list[Generated]:  # fmt: skip
+    """Run requests and gather their outputs with the cues that the engine saw, in order.
+
+    With a title, a progress bar counts the finished ones on a terminal.
+    """
     inputs: Any = [{"prompt_token_ids": ids} for ids in prompts]
-    outputs = llm.generate(inputs, list(params), use_tqdm=False)
+    # vLLM divides by the time that a bar measured: one that is switched off would break it.
+    shown = progress_bar(title) if title is not None and sys.stderr.isatty() else False
+    outputs = llm.generate(inputs, list(params), use_tqdm=shown)
     seen = _collected(llm)
     results = []
     for output in outputs:
