@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -56,10 +56,8 @@ def running_engine(options: EngineOptions, settings: PluginSettings) -> Iterator
         # Upstream (0.32 on CPU): what this stores is never loaded ("no attribute
         # 'finalize_loading'") and compiled again at every start; Inductor's own cache works.
         os.environ.setdefault("VLLM_USE_AOT_COMPILE", "0")
-    if current_platform.is_cpu() and options.tensor_parallel_size == 1 and _unbound(os.environ):
-        # Each of vLLM's two further processes takes as long to import as this one, and waits for
-        # the others in a busy loop: on few cores that is most of a small model's time.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        if options.tensor_parallel_size == 1:
+            _keep_to_one_process()
     config = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     arguments: dict[str, Any] = {
         "model": options.model,
@@ -87,6 +85,19 @@ def running_engine(options: EngineOptions, settings: PluginSettings) -> Iterator
         llm.llm_engine.engine_core.shutdown()
 
 
-def _unbound(environment: Mapping[str, str]) -> bool:
-    """Tell whether nobody bound the workers to cores: vLLM heeds that in their processes alone."""
-    return environment.get(CPU_BINDING, "auto") == "auto"
+def _keep_to_one_process() -> None:
+    """Run a CPU's engine in this process, on the cores that its worker would be bound to.
+
+    Each of vLLM's two further processes takes as long to import as this one, and they wait for one
+    another in busy loops: on few cores that is most of a small model's time.
+    """
+    import torch
+    from vllm.utils.cpu_resource_utils import parse_id_list
+
+    if os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0") != "0":
+        return
+    binding = os.environ.get(CPU_BINDING, "auto")
+    if binding not in ("auto", "nobind"):  # vLLM heeds it only in processes of its own
+        cores = parse_id_list(binding)
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(len(cores))

@@ -2,8 +2,8 @@
 
     python tests/integration/engine_host.py
 
-Reads a JSON line per engine from standard input: `program` ("engine" or "stopper"), `arguments`,
-`environment`, and `folder`, in which it runs and writes its output to `stdout.txt` and
+Reads a JSON line per engine from standard input: `program` ("engine", "remote" or "stopper"),
+`arguments`, `environment`, and `folder`, in which it runs and writes its output to `stdout.txt` and
 `stderr.txt`. Answers with two lines: the child's process id, and its exit status at the end. Each
 engine lives in a process of its own, so one that dies takes nothing with it, and none sees what
 another left behind.
@@ -11,6 +11,7 @@ another left behind.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -30,10 +31,8 @@ def program(name: str, arguments: list[str]) -> None:
         sys.argv = ["stopper", *arguments]
         main()
         return
-    import engine_run
-
     spec, out = (Path(argument) for argument in arguments)
-    engine_run.run(json.loads(spec.read_text()), out)
+    importlib.import_module(f"{name}_run").run(json.loads(spec.read_text()), out)
 
 
 def child(order: dict[str, Any]) -> int:

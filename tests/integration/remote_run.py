@@ -1,7 +1,5 @@
 """Runs one engine in remote mode, and a sidecar that is killed under load and started again.
 
-    python tests/integration/remote_run.py SPEC.json OUT
-
 Phases, each with its counters: all is well; audits; the sidecar is killed in the middle; it is
 away; it is back.
 """
@@ -11,7 +9,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -140,7 +137,3 @@ def run(spec: dict[str, Any], out: Path) -> None:
     finally:
         sidecar.kill()
     (out / "result.json").write_text(json.dumps(result))
-
-
-if __name__ == "__main__":
-    run(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))

@@ -59,16 +59,18 @@ class Run:
 
 
 def bound(ranks: int) -> str:
-    """Bind each rank: a test process keeps its engines to one core, for vLLM's workers spin."""
+    """Bind each rank to a core, for vLLM's workers spin; those of a test process to its own."""
     cores = sorted(os.sched_getaffinity(0))
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    return "|".join([str(cores[-1 - number % len(cores)])] * ranks)
+    return "|".join(str(cores[-1 - (number + rank) % len(cores)]) for rank in range(ranks))
 
 
 def environment(*, v2: bool = False, ranks: int = 1) -> dict[str, str]:
     """Give the environment of an engine in its own process."""
     env = {**os.environ, "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_KVCACHE_SPACE": "1"}
     env["VLLM_NO_USAGE_STATS"] = "1"
+    env["VLLM_USE_AOT_COMPILE"] = "0"  # as in adapters/vllm/engine.py
+    env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the worker is in the engine's process
     env["VLLM_CPU_OMP_THREADS_BIND"] = bound(ranks)
     if v2:
         env["PYTHONPATH"] = str(V2_ON_CPU)

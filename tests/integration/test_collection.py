@@ -74,7 +74,7 @@ def kill_after_first_part(out: Path) -> None:
     command += ["--limit", str(TEST), "--out", out, *COLLECT]
     with subprocess.Popen(
         list(map(str, command)),
-        env={**environment(), "VLLM_ENABLE_V1_MULTIPROCESSING": "0"},  # one import of vLLM
+        env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

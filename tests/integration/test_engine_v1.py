@@ -28,7 +28,7 @@ def plain(tmp_path_factory):
         passes=["audit", 1, 0],
         keep_hidden=True,
         enforce_eager=False,
-        max_num_seqs=64,
+        max_num_seqs=128,
     )
 
 
@@ -81,7 +81,7 @@ def test_chunked_prefill(tmp_path):
     # Unseeded: seeds and chunked prompts do not go together on V1 CPU engines (upstream).
     run = run_engine(
         tmp_path,
-        limit=24,
+        limit=16,
         seeded=False,
         engine={"enable_chunked_prefill": True, "max_num_batched_tokens": 32},
     )
@@ -91,7 +91,7 @@ def test_chunked_prefill(tmp_path):
 def test_preemption(tmp_path):
     run = run_engine(
         tmp_path,
-        limit=24,
+        limit=16,
         max_model_len=384,
         engine={"num_gpu_blocks_override": 20},
     )
@@ -102,7 +102,7 @@ def test_preemption(tmp_path):
 @pytest.mark.parametrize("tracker", ["host", "device"])
 def test_ngram_speculative_decoding(tmp_path, tracker):
     # Greedy: V1 CPU engines draw garbage from drafts at a temperature (upstream).
-    run = run_engine(tmp_path, limit=24, sampling=GREEDY, tracker=tracker, engine=NGRAM)
+    run = run_engine(tmp_path, limit=16, sampling=GREEDY, tracker=tracker, engine=NGRAM)
     assert run.result["metrics"]["vllm:spec_decode_num_accepted_tokens"] > 100
     assert check_decisions(run, ALPHA)["stopped"] >= 5
 

@@ -7,11 +7,10 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import ALPHA, ARTIFACT, MODEL, SAMPLED, TEST_PROMPTS, environment, offline_stop
+from runs import ALPHA, ARTIFACT, MODEL, SAMPLED, TEST_PROMPTS, engine_host, offline_stop, said
 
 from stopper.artifact import Artifact
 
@@ -49,19 +48,10 @@ def phases(tmp_path_factory) -> dict[str, Any]:
         "deadline_ms": 2000,
     }
     (folder / "spec.json").write_text(json.dumps(spec))
-    script = Path(__file__).with_name("remote_run.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder / "spec.json"), str(folder)],
-        env=environment(),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    status = engine_host().run("remote", folder / "spec.json", folder, folder=folder)
     log = folder / "sidecar.log"
     told = log.read_text()[-2000:] if log.is_file() else ""
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:] + told
+    assert status == 0, said(folder) + told
     return json.loads((folder / "result.json").read_text())
 
 

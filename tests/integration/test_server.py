@@ -40,7 +40,8 @@ def server(tmp_path_factory):
         "--host", "127.0.0.1", "--port", str(port), "--reasoning-parser", "deepseek_r1",
         "--additional-config", json.dumps(config),
     ]  # fmt: skip
-    env = {**environment(), "VLLM_PLUGINS": "stopper"}
+    # Engine and worker in processes of their own, as on GPUs.
+    env = {**environment(), "VLLM_PLUGINS": "stopper", "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
     log = (folder / "log").open("w+")
     with subprocess.Popen(command, env=env, stdout=log, stderr=log) as process:
         base = f"http://127.0.0.1:{port}"

@@ -248,7 +248,8 @@ def test_audits_think_to_their_end_and_are_counted_on_all_replicas(stack, direct
         assert response.model_extra["prompt_token_ids"] is None  # not asked for
         assert response.choices[0].model_extra["token_ids"] is None
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda n: ask(audited, n), range(12)))
+            others = [n for n in range(13) if n != number][:12]  # a repeated prompt counts once
+            list(pool.map(lambda n: ask(audited, n), others))
     until(lambda: sum(metric(stack.second, "stopper_audits_total").values())
           >= sum(before.values()) + 13, "13 audits", 60)  # fmt: skip
     outcomes = metric(stack.second, "stopper_audits_total")

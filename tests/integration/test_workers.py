@@ -56,7 +56,7 @@ def alone(tmp_path_factory):
 def killed(tmp_path_factory):
     """One of two workers is killed after its first part; its code, words and what is there."""
     out = tmp_path_factory.mktemp("two") / "traces"
-    process = start(out)
+    process = start(out, VLLM_ENABLE_V1_MULTIPROCESSING="1")  # engines as GPUs have them
     victim, deadline = out / "shard-0-of-2", time.monotonic() + 300
     while not (victim / "part-00000.parquet").exists():
         assert process.poll() is None, process.stderr.read()[-3000:]
@@ -93,8 +93,7 @@ def test_the_engine_of_a_killed_worker_is_ended_too(killed):
 def test_the_same_command_does_what_is_missing_and_all_is_as_one_worker_makes_it(killed, alone):
     out, *_ = killed
     before = {path: path.read_bytes() for path in out.glob("*/part-*")}
-    # Engines within the workers: each process of their own would import vLLM once more.
-    code, errors = finish(start(out, VLLM_ENABLE_V1_MULTIPROCESSING="0"))
+    code, errors = finish(start(out))
     assert code == 0, errors[-3000:]
     assert all(path.read_bytes() == content for path, content in before.items())
     together = TraceDataset(out)
