@@ -10,7 +10,7 @@ from runs import ALPHA, GREEDY, NGRAM, SAMPLED, check_decisions, run_engine
 
 # No top-p: Triton's interpreter does not run vLLM's kernel for it.
 SHORT = {"top_p": 1.0, "max_tokens": 128}
-SMALL = {"v2": True, "limit": 8, "alpha": ALPHA, "sampling": {**SAMPLED, **SHORT}}
+SMALL = {"v2": True, "limit": 6, "alpha": ALPHA, "sampling": {**SAMPLED, **SHORT}}
 
 CASES = {
     # Together, as on GPUs, where both are the default.
@@ -45,7 +45,7 @@ def test_decisions_are_the_offline_rule_s(tmp_path, case, tracker):
     run = run_engine(tmp_path, tracker=tracker, **{**SMALL, **CASES[case]})
     assert run.result["runner"] == "v2"
     counted = check_decisions(run, ALPHA)
-    assert counted["stopped"] >= 3
+    assert counted["stopped"] >= 2
     if case.startswith("async_scheduling"):
         assert run.result["async_scheduling"]
     if case == "preemption":

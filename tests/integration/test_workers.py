@@ -16,7 +16,7 @@ from runs import MODEL, TEST_PROMPTS, environment, run_stopper, said
 
 from calibration.traces import TraceDataset
 
-LIMIT = 32
+LIMIT = 16
 COLLECT = [
     *("collect", MODEL, "--prompts", TEST_PROMPTS, "--limit", LIMIT, "--dtype", "float32"),
     *("--max-model-len", 512, "--max-tokens", 400, "--answer-prompt", ""),
